@@ -1,0 +1,87 @@
+"""What can go wrong inside the engine.
+
+    EngineError
+    ├── InvalidTask (ValueError)         the task JSON is not an ARC task; `pointer` names the place
+    ├── InvalidEncoder (ValueError)      the grid encoder expression is not one of ours
+    ├── TaskTooLong (ValueError)         the prompt does not fit into the context
+    ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
+    ├── Diverged (ArithmeticError)       a training step gave NaN or infinity
+    ├── AdaptationStopped                somebody asked the training loop to stop between two steps
+    ├── AdapterRefused (ValueError)      the sampler does not take this adapter
+    └── SamplerFailed (RuntimeError)     the sampler died, hung, or answered nonsense
+
+Every one carries a stable `code` and survives pickling, because Celery and subprocess pipes move them across processes.
+"""
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """Base of everything the engine raises on purpose."""
+
+    code: ClassVar[str] = "engine_error"
+
+
+class InvalidTask(EngineError, ValueError):
+    """The value at `pointer` (RFC 6901 JSON pointer) is not what an ARC task holds there."""
+
+    code = "invalid_task"
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(pointer, message)
+        self.pointer = pointer
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.message}"
+
+
+class InvalidEncoder(EngineError, ValueError):
+    """The grid encoder expression cannot be parsed."""
+
+    code = "invalid_encoder"
+
+
+class TaskTooLong(EngineError, ValueError):
+    """The task's prompt has more tokens than the settings or the model allow."""
+
+    code = "task_too_long"
+
+
+class BaseModelError(EngineError, ValueError):
+    """A base model cannot be found, loaded, or merged."""
+
+    code = "base_model_error"
+
+
+class Diverged(EngineError, ArithmeticError):
+    """Training step `step` gave a loss or gradient that is not finite."""
+
+    code = "diverged"
+
+    def __init__(self, step: int, loss: float, grad_norm: float) -> None:
+        super().__init__(step, loss, grad_norm)
+        self.step = step
+        self.loss = loss
+        self.grad_norm = grad_norm
+
+    def __str__(self) -> str:
+        return f"step {self.step}: loss {self.loss}, gradient norm {self.grad_norm}"
+
+
+class AdaptationStopped(EngineError):
+    """The observer of the training loop asked it to stop (cancelled, lease lost, out of time)."""
+
+    code = "adaptation_stopped"
+
+
+class AdapterRefused(EngineError, ValueError):
+    """The sampler cannot use this adapter; the sampler itself is unharmed."""
+
+    code = "adapter_refused"
+
+
+class SamplerFailed(EngineError, RuntimeError):
+    """The sampling engine crashed, timed out or could not start."""
+
+    code = "sampler_failed"
