@@ -1,0 +1,1 @@
+"""Sampling: prompts in, completions out, by vLLM in a process of its own or by plain torch."""

@@ -1,0 +1,1 @@
+"""Selection: which candidates become the two attempts."""
