@@ -1,0 +1,94 @@
+"""Holding a claimed job: renewing its lease in the background and knowing when to let go.
+
+A lease is renewed by a thread, because loading a model or one call to the sampler can outlast it. The thread stops
+renewing at the job's deadline, so that a worker that hangs loses the job like a worker that died.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from jobs.errors import StaleClaim
+from worker.record import JobRecord
+
+log = structlog.get_logger()
+
+
+class StopReason(StrEnum):
+    """Why a worker lets go of a job that it has not finished."""
+
+    CANCELLED = "cancelled"
+    LEASE_LOST = "lease_lost"
+    DEADLINE = "deadline"
+    SHUTTING_DOWN = "shutting_down"
+
+
+class Lease:
+    """A claim kept alive while its `with` block runs.
+
+    `stop_reason` is None as long as the work may go on. Recording a step checks it too, so adaptation stops within one
+    step; sampling looks between its calls. `on_stop` is called once, from the keeping thread, when the reason appears.
+    """
+
+    def __init__(
+        self,
+        record: JobRecord,
+        *,
+        lease_s: float,
+        timeout_s: float,
+        shutting_down: threading.Event,
+        on_stop: Callable[[StopReason], None] | None = None,
+    ) -> None:
+        self._record = record
+        # Often enough that a cancel is seen within a second even between two steps.
+        self._interval_s = min(1.0, lease_s / 4)
+        self._deadline = time.monotonic() + timeout_s
+        self._shutting_down = shutting_down
+        self._on_stop = on_stop
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{record.claim.job_id}", daemon=True)
+        self.stop_reason: StopReason | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._released.set()
+        self._thread.join()
+
+    def stop(self, reason: StopReason) -> None:
+        """Marks the job as one to let go of; the first reason stays."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            log.info("letting go", reason=reason)
+            if self._on_stop is not None:
+                self._on_stop(reason)
+
+    def check(self) -> StopReason | None:
+        """The reason to stop, looked up now; costs no query."""
+        if self._shutting_down.is_set():
+            self.stop(StopReason.SHUTTING_DOWN)
+        elif time.monotonic() > self._deadline:
+            self.stop(StopReason.DEADLINE)
+        return self.stop_reason
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._interval_s):
+            if self.check() is not None:
+                return
+            try:
+                if self._record.renew():
+                    self.stop(StopReason.CANCELLED)
+            except StaleClaim:
+                self.stop(StopReason.LEASE_LOST)
+            except ConnectionError as error:
+                # The database is away. The lease outlives three missed renewals; after that the claim is stale.
+                log.warning("lease not renewed", error=str(error))
