@@ -1,0 +1,61 @@
+"""Base models in memory: weights, tokenizer, and the device they live on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from arc_engine.errors import BaseModelError
+from arc_engine.tokens import Tokenizer
+
+# Models that change their logits after the output layer. Our losses take the output layer alone.
+LOGIT_CHANGING_OPTIONS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedBase:
+    """A base model ready for use: frozen, in evaluation mode, without any adapter."""
+
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    device: str
+    max_positions: int
+    """Longest sequence, in tokens, that the model has positions for."""
+
+
+def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = "auto") -> LoadedBase:
+    """Loads the model in `folder` from safetensors, without network and without running code from the folder.
+
+    `device` auto takes the first GPU where there is one. `dtype` auto is bfloat16 on a GPU and float32 elsewhere
+    (processors without matrix units are slower in bfloat16).
+
+    Raises `BaseModelError` if the folder holds no such model, or one whose losses we could not compute.
+    """
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if dtype == "auto":
+        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelError(f"{folder} cannot be loaded: {error}") from error
+    return LoadedBase(
+        folder=folder,
+        model=_frozen(model, folder=folder).to(device),
+        tokenizer=tokenizer,
+        device=device,
+        max_positions=model.config.max_position_embeddings,
+    )
+
+
+def _frozen(model: Any, *, folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+    for option in LOGIT_CHANGING_OPTIONS:
+        if getattr(model.config, option, None) not in {None, 1, 1.0}:
+            raise BaseModelError(f"{folder}: models with {option} are not supported")
+    # Evaluation mode also while adapting: the only dropout would be the base model's own, drawn from global state.
+    return model.eval().requires_grad_(requires_grad=False)
