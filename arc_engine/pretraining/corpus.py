@@ -1,0 +1,100 @@
+"""Where training sequences come from: synthetic families and ARC training tasks, each under a random view."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+
+from arc_engine.encoders import MinimalGridEncoder
+from arc_engine.pretraining.arc_training import SolvedTask, load_training_split
+from arc_engine.pretraining.families import SizeRange
+from arc_engine.pretraining.recipe import Recipe, Stage
+from arc_engine.pretraining.synthetic import draw_pairs, families_by_level
+from arc_engine.prompts import render
+from arc_engine.tasks import Pair
+from arc_engine.tokens import TokenizedPrompt, Tokenizer, tokenize
+from arc_engine.views import ViewDistribution
+
+MIN_PAIRS = 2
+
+
+def pair_tokens(pair: Pair) -> int:
+    """Tokens of one pair in the compact prompt: cells, line ends between rows, two markers and the end of text."""
+    return sum(len(grid) * len(grid[0]) + len(grid) - 1 for grid in (pair.input, pair.output)) + 3
+
+
+def num_tokens(pairs: Sequence[Pair]) -> int:
+    """Tokens of a whole compact prompt."""
+    return 1 + sum(map(pair_tokens, pairs))
+
+
+class Corpus:
+    """Draws tokenised training sequences; all randomness comes from the generator that the caller passes."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, *, arc_tasks: Sequence[SolvedTask] | None = None) -> None:
+        """`arc_tasks` defaults to the ARC-AGI-1 training split."""
+        self._recipe = recipe
+        self._tokenizer = tokenizer
+        self._encoder = MinimalGridEncoder()
+        self._levels = families_by_level()
+        self._views = ViewDistribution(keep_background=recipe.keep_background, pair_order=False)
+        tasks = load_training_split() if arc_tasks is None else arc_tasks
+        short = [task for task in tasks if num_tokens(task.pairs) <= recipe.held_out.arc_max_tokens]
+        self.held_out = tuple(short[:: recipe.held_out.arc_every])
+        held_ids = {task.task_id for task in self.held_out}
+        self.arc_tasks = tuple(task for task in tasks if task.task_id not in held_ids)
+        self._arc_fitting = {
+            stage.name: [task for task in self.arc_tasks if _shortest(task) <= stage.max_tokens]
+            for stage in recipe.stages
+        }
+
+    def sequence(self, rng: Generator, *, progress: float) -> TokenizedPrompt:
+        """One sequence of the stage that runs at `progress`, at most the stage's `max_tokens` long."""
+        stage, elapsed = self._recipe.stage_at(progress)
+        arc_share = stage.arc_share[0] + (stage.arc_share[1] - stage.arc_share[0]) * elapsed
+        while True:
+            pairs = self._arc_pairs(rng, stage) if rng.random() < arc_share else self._synthetic_pairs(rng, stage)
+            fitting = _fit(pairs, max_tokens=stage.max_tokens)
+            if len(fitting) >= MIN_PAIRS:
+                return self.tokens_of(self.under_view(fitting, rng))
+
+    def under_view(self, pairs: Sequence[Pair], rng: Generator) -> tuple[Pair, ...]:
+        """The pairs under one random dihedral and colour view."""
+        view = self._views.draw(random.Random(int(rng.integers(2**62))), num_pairs=len(pairs))
+        return tuple(view.apply_pair(pair) for pair in pairs)
+
+    def tokens_of(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
+        """The compact prompt of solved pairs."""
+        return tokenize(render(pairs, query=None, encoder=self._encoder), self._tokenizer)
+
+    def _synthetic_pairs(self, rng: Generator, stage: Stage) -> tuple[Pair, ...]:
+        levels = sorted(stage.level_weights)
+        weights = np.array([stage.level_weights[level] for level in levels])
+        level = levels[int(rng.choice(len(levels), p=weights / weights.sum()))]
+        families = self._levels[level]
+        family = families[int(rng.integers(len(families)))]
+        size = SizeRange(stage.min_side, int(rng.integers(min(stage.min_side + 1, stage.max_side), stage.max_side + 1)))
+        low, high = self._recipe.pairs
+        return draw_pairs(family, rng, size=size, num_pairs=int(rng.integers(low, high + 1)))
+
+    def _arc_pairs(self, rng: Generator, stage: Stage) -> tuple[Pair, ...]:
+        """Any order of all pairs, so that each of them is the last one, and so left out of its own examples, in turn."""
+        tasks = self._arc_fitting[stage.name]
+        task = tasks[int(rng.integers(len(tasks)))]
+        return tuple(task.pairs[i] for i in rng.permutation(len(task.pairs)))
+
+
+def _shortest(task: SolvedTask) -> int:
+    return 1 + sum(sorted(map(pair_tokens, task.pairs))[: MIN_PAIRS + 1])
+
+
+def _fit(pairs: Sequence[Pair], *, max_tokens: int) -> tuple[Pair, ...]:
+    kept: list[Pair] = []
+    length = 1
+    for pair in pairs:
+        length += pair_tokens(pair)
+        if length > max_tokens:
+            break
+        kept.append(pair)
+    return tuple(kept)

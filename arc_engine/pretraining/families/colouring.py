@@ -1,0 +1,122 @@
+"""Rules that change colours and leave shapes alone."""
+
+import numpy as np
+from numpy.random import Generator
+
+from arc_engine.grids import NUM_COLOURS, GridArray
+from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, colours, noise_inputs, scattered_inputs
+from arc_engine.pretraining.families.measuring import commonest, neighbours
+from arc_engine.pretraining.families.registry import Rule, SizeRange, family
+
+
+@family(theme="colours", level=1)
+def recolour_map(rng: Generator, size: SizeRange) -> Rule:
+    """Each of two to four colours becomes another one, the same way in every pair."""
+    count = int(rng.integers(2, 5))
+    table = np.arange(NUM_COLOURS, dtype=np.uint8)
+    sources = colours(rng, count)
+    table[sources] = colours(rng, count) if coin(rng) else sources[1:] + sources[:1]
+    density = rng.uniform(0.4, 1.0)
+    blank = noise_inputs(rng, size)
+
+    def draw(rng: Generator) -> GridArray:
+        shape = blank(rng).shape
+        cells = np.array(sources, np.uint8)[rng.integers(0, count, shape)]
+        return np.where(rng.random(shape) < density, cells, 0).astype(np.uint8)
+
+    return Rule(draw, lambda grid: table[grid])
+
+
+@family(theme="colours", level=1)
+def swap_two(rng: Generator, size: SizeRange) -> Rule:
+    """The two colours of a grid change places, whichever they are."""
+    per_task = colours(rng, 2)
+    fixed, background = coin(rng), coin(rng, 0.4)
+    blank = noise_inputs(rng, size)
+
+    def draw(rng: Generator) -> GridArray:
+        grid = blank(rng)
+        pair = per_task if fixed else colours(rng, 2)
+        cells = np.array([0 if background else pair[0], pair[1]], np.uint8)[rng.integers(0, 2, grid.shape)]
+        cells.flat[:2] = [0 if background else pair[0], pair[1]]
+        return cells
+
+    def apply(grid: GridArray) -> GridArray:
+        first, last = grid.min(), grid.max()
+        return np.where(grid == first, last, first).astype(np.uint8)
+
+    return Rule(draw, apply)
+
+
+@family(theme="colours", level=1)
+def paint_all(rng: Generator, size: SizeRange) -> Rule:
+    """Everything that is not background takes one colour."""
+    paint = colour(rng)
+    return Rule(any_inputs(rng, size), lambda grid: np.where(grid > 0, paint, 0).astype(np.uint8))
+
+
+@family(theme="colours", level=1)
+def keep_colour(rng: Generator, size: SizeRange) -> Rule:
+    """Only one colour stays, or only one goes."""
+    kept, invert = colour(rng), coin(rng)
+    inner = noise_inputs(rng, size, most_colours=3)
+
+    def draw(rng: Generator) -> GridArray:
+        grid = inner(rng)
+        grid[rng.random(grid.shape) < 0.3] = kept
+        return grid
+
+    def apply(grid: GridArray) -> GridArray:
+        return np.where((grid == kept) != invert, grid, 0).astype(np.uint8)
+
+    return Rule(draw, apply)
+
+
+@family(theme="colours", level=2)
+def recolour_commonest(rng: Generator, size: SizeRange) -> Rule:
+    """The commonest (or rarest) colour becomes a fixed one, or everything else does."""
+    paint, rarest, others = colour(rng), coin(rng), coin(rng, 0.3)
+
+    def apply(grid: GridArray) -> GridArray:
+        chosen = grid == commonest(grid, rarest=rarest)
+        return np.where((grid > 0) & (chosen != others), paint, grid).astype(np.uint8)
+
+    return Rule(noise_inputs(rng, size, most_colours=3), apply)
+
+
+@family(theme="colours", level=2)
+def fill_with_commonest(rng: Generator, size: SizeRange) -> Rule:
+    """The whole output has the input's commonest colour."""
+    return Rule(noise_inputs(rng, size, most_colours=3), lambda grid: np.full_like(grid, commonest(grid)))
+
+
+@family(theme="colours", level=1)
+def recolour_background(rng: Generator, size: SizeRange) -> Rule:
+    """The background takes a colour."""
+    paint = colour(rng)
+    return Rule(any_inputs(rng, size), lambda grid: np.where(grid == 0, paint, grid).astype(np.uint8))
+
+
+@family(theme="colours", level=2)
+def recolour_lonely(rng: Generator, size: SizeRange) -> Rule:
+    """Cells without a neighbour (eight directions) of any colour are painted, or erased."""
+    paint = 0 if coin(rng) else colour(rng)
+
+    def apply(grid: GridArray) -> GridArray:
+        lonely = (grid > 0) & (neighbours(grid > 0) == 0)
+        return np.where(lonely, paint, grid).astype(np.uint8)
+
+    return Rule(scattered_inputs(rng, size, most=9), apply)
+
+
+@family(theme="colours", level=2)
+def recolour_alternate(rng: Generator, size: SizeRange) -> Rule:
+    """Filled cells of every second row, column or diagonal are painted."""
+    paint, kind, phase = colour(rng), int(rng.integers(3)), int(rng.integers(2))
+
+    def apply(grid: GridArray) -> GridArray:
+        rows, columns = np.indices(grid.shape)
+        number = [rows, columns, rows + columns][kind]
+        return np.where((grid > 0) & (number % 2 == phase), paint, grid).astype(np.uint8)
+
+    return Rule(any_inputs(rng, size), apply)

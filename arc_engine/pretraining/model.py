@@ -1,0 +1,48 @@
+"""The Llama that is pretrained, and its loss."""
+
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from arc_engine.pretraining.batches import IGNORED, Batch
+from arc_engine.pretraining.recipe import ModelShape
+from arc_engine.tokenizer import VOCABULARY
+
+
+def build_model(shape: ModelShape, *, seed: int) -> LlamaForCausalLM:
+    """A new model in float32, its weights drawn from `seed`."""
+    config = LlamaConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_layers,
+        intermediate_size=shape.intermediate_size,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_heads,
+        head_dim=shape.hidden_size // shape.num_heads,
+        max_position_embeddings=shape.max_position_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_base},
+        tie_word_embeddings=False,
+        bos_token_id=VOCABULARY["<bos>"],
+        eos_token_id=VOCABULARY["<eos>"],
+        pad_token_id=VOCABULARY["<pad>"],
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def labelled_logits(model: LlamaForCausalLM, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits `[num_labelled, vocab]` and targets `[num_labelled]`.
+
+    Padding is on the right and attention is causal, so no mask is needed; only labelled positions go through the head.
+    """
+    # [sequences, tokens, hidden]
+    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+    labelled = batch.targets != IGNORED
+    return model.lm_head(hidden[labelled]), batch.targets[labelled]
+
+
+def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy over the labelled tokens, in nats."""
+    return functional.cross_entropy(*labelled_logits(model, batch))

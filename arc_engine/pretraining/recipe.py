@@ -1,0 +1,109 @@
+"""The recipe of a pretraining run, as a YAML file: model shape, curriculum, optimiser, budget, seed."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelShape(_Strict):
+    """A Llama. `hidden_size` = `num_heads` x `head_dim`; lengths in tokens."""
+
+    hidden_size: int = 192
+    num_layers: int = 5
+    intermediate_size: int = 512
+    num_heads: int = 6
+    rope_base: float = 500.0
+    max_position_embeddings: int = 4096
+
+
+class Stage(_Strict):
+    """One part of the curriculum, which lasts until the share `until` of the budget is used."""
+
+    name: str
+    until: Share
+    min_side: int = 2
+    max_side: int
+    """Largest side of a drawn grid, in cells; rules may make larger outputs of it."""
+    level_weights: dict[int, float]
+    """How often families of each level are drawn, relative to one another."""
+    arc_share: tuple[Share, Share] = (0.0, 0.0)
+    """Share of sequences from the ARC-AGI-1 training split, at the beginning and at the end of the stage."""
+    max_tokens: int
+    batch_tokens: int = 2400
+
+
+class Optimisation(_Strict):
+    """Muon for the matrices inside the blocks, AdamW for the rest; warm-up, plateau, linear decay to 0."""
+
+    muon_learning_rate: float = 0.005
+    muon_momentum: float = 0.95
+    adamw_learning_rate: float = 0.001
+    adamw_betas: tuple[float, float] = (0.9, 0.95)
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 50
+    decay_from: Share = 0.7
+
+
+class Held(_Strict):
+    """What validation measures; none of it is trained on."""
+
+    every_s: float = 600.0
+    tasks_per_family: int = 4
+    max_side: int = 7
+    arc_every: int = 10
+    """Of the ARC training tasks that are short enough, sorted by id, every n-th is held out."""
+    arc_max_tokens: int = 700
+
+
+class Recipe(_Strict):
+    """Everything that decides a run. Exactly one of `max_steps` (reproducible) and `hours` (wall time) is the budget."""
+
+    name: str
+    seed: int
+    model: ModelShape = ModelShape()
+    stages: list[Stage]
+    pairs: tuple[int, int] = (3, 5)
+    keep_background: Share = 0.6
+    pool_sequences: int = 192
+    optimisation: Optimisation = Optimisation()
+    held_out: Held = Held()
+    max_steps: int | None = None
+    hours: float | None = None
+    checkpoint_every_s: float = 300.0
+    checkpoint_every_steps: int | None = None
+    log_every_steps: int = 20
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.max_steps is None) == (self.hours is None):
+            raise ValueError("give exactly one of max_steps and hours")
+        ends = [stage.until for stage in self.stages]
+        if not ends or ends != sorted(ends) or ends[-1] != 1:
+            raise ValueError("stages end at rising shares of the budget, the last one at 1")
+        return self
+
+    def stage_at(self, progress: float) -> tuple[Stage, float]:
+        """The stage at `progress` 0..1 of the budget, and how much of that stage is over."""
+        begin = 0.0
+        for stage in self.stages:
+            if progress < stage.until or stage is self.stages[-1]:
+                return stage, min(1.0, (progress - begin) / max(stage.until - begin, 1e-9))
+            begin = stage.until
+        raise AssertionError("unreachable: the last stage always matches")
+
+    def with_budget(self, *, hours: float) -> "Recipe":
+        """The same recipe limited by wall time."""
+        return Recipe.model_validate({**self.model_dump(), "hours": hours, "max_steps": None})
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads and checks a recipe file."""
+    return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

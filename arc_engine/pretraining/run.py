@@ -1,0 +1,164 @@
+"""The pretraining loop: batch, step, log, checkpoint, validate, until the budget is used."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from arc_engine.errors import Diverged
+from arc_engine.pretraining.batches import BatchStream, StreamState
+from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
+from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.model import batch_loss, build_model
+from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor, set_learning_rates
+from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.validation import held_out_tasks, validate
+from arc_engine.tokenizer import build_tokenizer
+
+LOG_NAME = "log.jsonl"
+
+
+class Pretraining:
+    """One run in one directory; a second object on the same directory goes on from the newest checkpoint."""
+
+    def __init__(self, recipe: Recipe, *, out_dir: Path) -> None:
+        self.recipe = recipe
+        self.out_dir = out_dir
+        out_dir.mkdir(parents=True, exist_ok=True)
+        tokenizer = build_tokenizer(model_max_length=recipe.model.max_position_embeddings)
+        self.corpus = Corpus(recipe, tokenizer)
+        self.stream = BatchStream(self.corpus, recipe)
+        self.model = build_model(recipe.model, seed=recipe.seed)
+        self.optimisers = build_optimisers(self.model, recipe.optimisation)
+        self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0))
+        self._held_out = held_out_tasks(self.corpus, recipe)
+        self._resume()
+        self._started = time.monotonic() - self.state.elapsed_s
+        self._checkpointed_s = self._validated_s = self.state.elapsed_s
+        self._logged = self.state
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time of this run so far, earlier sittings included."""
+        return time.monotonic() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0..1."""
+        if self.recipe.max_steps is not None:
+            return min(1.0, self.state.step / self.recipe.max_steps)
+        return min(1.0, self.elapsed_s / ((self.recipe.hours or 0.0) * 3600))
+
+    def step(self) -> None:
+        """One batch, one update. Raises `Diverged` on a loss or gradient that is not finite."""
+        progress = self.progress
+        settings = self.recipe.optimisation
+        factor = learning_rate_factor(settings, step=self.state.step, progress=progress)
+        set_learning_rates(self.optimisers, settings, factor=factor)
+        batch = self.stream.next_batch(progress)
+        loss = batch_loss(self.model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        grad_norm = clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
+        if not torch.isfinite(loss) or not torch.isfinite(grad_norm):
+            raise Diverged(self.state.step, loss.item(), grad_norm.item())
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+            optimiser.zero_grad()
+        tokens = self.state.tokens + batch.num_tokens
+        self.state = RunState(self.state.step + 1, tokens, self.elapsed_s, self.stream.state)
+        if self.state.step % self.recipe.log_every_steps == 0:
+            self._log_step(loss.item(), grad_norm.item(), factor, progress)
+
+    def keep_up(self) -> None:
+        """Writes the checkpoint and the validation that are due."""
+        every = self.recipe.checkpoint_every_steps
+        due = self.state.step % every == 0 if every else False
+        if due or self.elapsed_s - self._checkpointed_s >= self.recipe.checkpoint_every_s:
+            self.checkpoint()
+        if self.elapsed_s - self._validated_s >= self.recipe.held_out.every_s:
+            self.validate()
+
+    def checkpoint(self) -> None:
+        """Writes a checkpoint now."""
+        save_checkpoint(self.out_dir, self.model, self.optimisers, self.state)
+        self._checkpointed_s = self.elapsed_s
+
+    def validate(self) -> None:
+        """Measures the held-out tasks now and logs the result."""
+        begun = time.monotonic()
+        report = validate(self.model, self._held_out)
+        self._validated_s = self.elapsed_s
+        self._log(
+            {
+                "kind": "validation",
+                "step": self.state.step,
+                "elapsed_s": round(self.elapsed_s, 1),
+                "took_s": round(time.monotonic() - begun, 1),
+                "synthetic_exact": round(report.rate(arc=False), 4),
+                "arc_exact": round(report.rate(arc=True), 4),
+                "token_accuracy": round(report.token_accuracy, 4),
+                "groups": dict(sorted(report.groups.items())),
+                "names": dict(sorted(report.names.items())),
+            }
+        )
+
+    def _log_step(self, loss: float, grad_norm: float, factor: float, progress: float) -> None:
+        seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)
+        self._log(
+            {
+                "kind": "step",
+                "step": self.state.step,
+                "tokens": self.state.tokens,
+                "loss": round(loss, 4),
+                "grad_norm": round(grad_norm, 3),
+                "learning_rate_factor": round(factor, 4),
+                "tokens_per_s": round((self.state.tokens - self._logged.tokens) / seconds),
+                "stage": self.recipe.stage_at(progress)[0].name,
+                "progress": round(progress, 5),
+                "elapsed_s": round(self.state.elapsed_s, 1),
+            }
+        )
+        self._logged = self.state
+
+    def _log(self, record: dict[str, object]) -> None:
+        with (self.out_dir / LOG_NAME).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+
+    def _resume(self) -> None:
+        checkpoint = latest_checkpoint(self.out_dir)
+        if checkpoint is None:
+            return
+        self.state = load_checkpoint(checkpoint, self.model, self.optimisers)
+        self.stream.restore(self.state.stream)
+        _forget_after(self.out_dir / LOG_NAME, self.state.step)
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drops the log lines of steps that a resumed run makes again."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+    partial = log.with_suffix(".partial")
+    partial.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+    os.replace(partial, log)
+
+
+def pretrain(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], None] | None = None) -> Path:
+    """Trains until the recipe's budget is used and returns the last checkpoint.
+
+    Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result is
+    bit for bit that of an uninterrupted run on the same machine and thread count. `on_step` is called after every step.
+    """
+    run = Pretraining(recipe, out_dir=out_dir)
+    while run.progress < 1.0:
+        run.step()
+        if on_step is not None:
+            on_step(run.state)
+        run.keep_up()
+    run.checkpoint()
+    run.validate()
+    last = latest_checkpoint(out_dir)
+    assert last is not None  # noqa: S101 - written two lines above
+    return last

@@ -1,0 +1,44 @@
+"""From a family to the pairs of one synthetic task."""
+
+import numpy as np
+from numpy.random import Generator
+
+from arc_engine.grids import GridArray, grid_from_array
+from arc_engine.pretraining.families import FAMILIES, Family, Rule, SizeRange
+from arc_engine.tasks import Pair
+
+_RETRIES = 6
+
+
+def draw_pairs(family: Family, rng: Generator, *, size: SizeRange, num_pairs: int) -> tuple[Pair, ...]:
+    """`num_pairs` pairs of one rule of the family.
+
+    Pairs that show nothing (output equals input, input seen before) are drawn again a few times; a rule that does nothing
+    on most inputs may still yield one.
+    """
+    rule = family.make(rng, size)
+    seen: set[bytes] = set()
+    return tuple(_draw_pair(rule, rng, seen=seen, may_copy=family.level == 0) for _ in range(num_pairs))
+
+
+def _draw_pair(rule: Rule, rng: Generator, *, seen: set[bytes], may_copy: bool) -> Pair:
+    for _ in range(_RETRIES):
+        before = np.ascontiguousarray(rule.draw(rng))
+        after = rule.apply(before.copy())
+        key = bytes(before.shape) + before.tobytes()
+        if key not in seen and (may_copy or not _same(before, after)):
+            break
+    seen.add(key)
+    return Pair(grid_from_array(before), grid_from_array(after))
+
+
+def _same(before: GridArray, after: GridArray) -> bool:
+    return before.shape == after.shape and bool((before == after).all())
+
+
+def families_by_level() -> dict[int, list[Family]]:
+    """All families, by level, in order of their names."""
+    levels: dict[int, list[Family]] = {}
+    for name in sorted(FAMILIES):
+        levels.setdefault(FAMILIES[name].level, []).append(FAMILIES[name])
+    return levels

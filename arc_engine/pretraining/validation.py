@@ -1,0 +1,108 @@
+"""How often the model answers held-out tasks exactly, greedily, in one view and without adaptation."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import LlamaForCausalLM
+
+from arc_engine.pretraining.batches import IGNORED, collate
+from arc_engine.pretraining.corpus import Corpus, num_tokens
+from arc_engine.pretraining.families import FAMILIES, SizeRange
+from arc_engine.pretraining.recipe import Held, Recipe
+from arc_engine.pretraining.synthetic import draw_pairs
+from arc_engine.tasks import Pair
+from arc_engine.tokens import TokenizedPrompt
+
+_STREAM = 1_000_003  # keeps the generator of held-out tasks apart from those of the training pools
+_NUM_PAIRS = 4
+_BATCH_TOKENS = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutTask:
+    """A prompt whose last output is the question; `group` is its theme, or `arc`."""
+
+    group: str
+    name: str
+    prompt: TokenizedPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Solved and asked, by group and by name."""
+
+    groups: dict[str, tuple[int, int]]
+    names: dict[str, tuple[int, int]]
+    token_accuracy: float
+
+    def rate(self, *, arc: bool) -> float:
+        """Share of exact answers, of ARC tasks or of synthetic ones."""
+        counts = [count for group, count in self.groups.items() if (group == "arc") == arc]
+        return sum(solved for solved, _ in counts) / max(1, sum(asked for _, asked in counts))
+
+
+def held_out_tasks(corpus: Corpus, recipe: Recipe) -> list[HeldOutTask]:
+    """A few tasks of every family, and the ARC training tasks kept out of training."""
+    rng = np.random.default_rng([recipe.seed, _STREAM, 0])
+    found = []
+    for name in sorted(FAMILIES):
+        for _ in range(recipe.held_out.tasks_per_family):
+            pairs = _drawn(corpus, rng, name, recipe.held_out)
+            found.append(HeldOutTask(FAMILIES[name].theme, name, corpus.tokens_of(pairs)))
+    found += [HeldOutTask("arc", task.task_id, corpus.tokens_of(task.pairs)) for task in corpus.held_out]
+    return found
+
+
+def _drawn(corpus: Corpus, rng: np.random.Generator, name: str, held: Held) -> Sequence[Pair]:
+    while True:
+        size = SizeRange(2, int(rng.integers(3, held.max_side + 1)))
+        pairs = draw_pairs(FAMILIES[name], rng, size=size, num_pairs=_NUM_PAIRS)
+        if num_tokens(pairs) <= held.arc_max_tokens:
+            return corpus.under_view(pairs, rng)
+
+
+@torch.no_grad()
+def validate(model: LlamaForCausalLM, tasks: Iterable[HeldOutTask]) -> Report:
+    """One forward pass per task: greedy decoding gives the true answer exactly when the most likely token is the true
+    one at every place of it, end of text included."""
+    model.eval()
+    groups: dict[str, tuple[int, int]] = {}
+    names: dict[str, tuple[int, int]] = {}
+    right_tokens = all_tokens = 0
+    for tasks_of_batch in _batched(sorted(tasks, key=lambda task: len(task.prompt))):
+        for task, (right, total) in zip(tasks_of_batch, _count_right(model, tasks_of_batch), strict=True):
+            for table, key in ((groups, task.group), (names, task.name)):
+                solved, asked = table.get(key, (0, 0))
+                table[key] = solved + (right == total), asked + 1
+            right_tokens, all_tokens = right_tokens + right, all_tokens + total
+    model.train()
+    return Report(groups, names, right_tokens / max(1, all_tokens))
+
+
+def _count_right(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> list[tuple[int, int]]:
+    last = [_only_last(task.prompt) for task in tasks]
+    batch = collate(last)
+    # [sequences, tokens, hidden]
+    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+    labelled = batch.targets != IGNORED
+    right = torch.zeros_like(labelled)
+    right[labelled] = model.lm_head(hidden[labelled]).argmax(-1) == batch.targets[labelled]
+    return list(zip(right.sum(1).tolist(), labelled.sum(1).tolist(), strict=True))
+
+
+def _only_last(prompt: TokenizedPrompt) -> TokenizedPrompt:
+    last = max(prompt.answers)
+    return TokenizedPrompt(prompt.ids, tuple(1 if answer == last else -1 for answer in prompt.answers))
+
+
+def _batched(tasks: Sequence[HeldOutTask]) -> Iterable[list[HeldOutTask]]:
+    batch: list[HeldOutTask] = []
+    for task in tasks:
+        if batch and len(task.prompt) * (len(batch) + 1) > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(task)
+    if batch:
+        yield batch
