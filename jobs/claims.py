@@ -1,0 +1,125 @@
+"""What a worker holds while it works on a job, and the shapes in which it reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from arc_engine.grids import Grid, parse_grid
+from arc_engine.settings import SolveSettings
+from arc_engine.tasks import Solution, Task, parse_task
+from jobs.models import AdapterRow, Job
+from jobs.states import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write about a job, good for as long as nobody was given a later attempt."""
+
+    job_id: UUID
+    attempt: int
+    owner: str
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """An adapter's archive as it lies in the artifact store."""
+
+    artifact_key: str
+    sha256: str
+    size_bytes: int
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: AdapterRow) -> "AdapterRecord":
+        """The record in a row."""
+        return cls(row.artifact_key, row.sha256, row.size_bytes, row.config)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job just claimed.
+
+    Task and settings are parsed when asked for, so that a fault in them is the worker's to record.
+    """
+
+    claim: Claim
+    task_id: str
+    batch_id: UUID
+    max_steps: int
+    adapter: AdapterRecord | None
+    created_at: datetime
+    task_json: Mapping[str, Any]
+    solution_json: Sequence[Any]
+    settings_json: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, job: Job, claim: Claim) -> "ClaimedJob":
+        """The worker's view of a row."""
+        return cls(
+            claim=claim,
+            task_id=job.task_id,
+            batch_id=job.batch_id,
+            max_steps=job.max_steps,
+            adapter=AdapterRecord.of(job.adapter) if job.adapter else None,
+            created_at=job.created_at,
+            task_json=job.task,
+            solution_json=job.solution,
+            settings_json=job.settings,
+        )
+
+    @property
+    def task(self) -> Task:
+        """The task; raises `InvalidTask` if the row is damaged."""
+        return parse_task(self.task_json, pointer="/task")[0]
+
+    @property
+    def solution(self) -> Solution:
+        """What the answers are scored against."""
+        return parse_solution(self.solution_json)
+
+    @property
+    def settings(self) -> SolveSettings:
+        """The resolved settings; raises pydantic's `ValidationError` if the row is damaged."""
+        return SolveSettings.model_validate(self.settings_json)
+
+
+def parse_solution(rows: Sequence[Any]) -> Solution:
+    """Reads what `Solution.to_json` wrote."""
+    return Solution(
+        tuple(None if grid is None else parse_grid(grid, pointer=f"/solution/{i}") for i, grid in enumerate(rows))
+    )
+
+
+class StepFields(Protocol):
+    """A training step as the engine reports it."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def grad_norm(self) -> float: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def elapsed_s(self) -> float: ...
+
+
+class CandidateFields(Protocol):
+    """A distinct grid as the engine reports it."""
+
+    @property
+    def grid(self) -> Grid: ...
+    @property
+    def votes(self) -> int: ...
+    @property
+    def log_probability(self) -> float | None: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def views(self) -> tuple[int, ...]: ...

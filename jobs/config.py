@@ -1,0 +1,98 @@
+"""What the service is told by its environment."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+from typing import Final, TypeVar
+
+from jobs.errors import ConfigurationError
+
+PREFIX: Final = "ARCADAPT_"
+MEBIBYTE: Final = 1024 * 1024
+
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Settings of one installation. The API, the workers and the migrations read the same ones."""
+
+    database_url: str
+    broker_url: str
+    artifacts_dir: Path
+    work_dir: Path
+    """Scratch space of this machine: merged base models, adapters being trained."""
+    lease_s: float = 30.0
+    """A worker that is silent for this long loses its job."""
+    max_attempts: int = 3
+    """A job whose worker is lost this often has failed."""
+    job_timeout_s: float = 3600.0
+    max_body_bytes: int = 5 * MEBIBYTE
+    max_tasks: int = 1000
+    """Most tasks in one request."""
+    api_keys: tuple[str, ...] = ()
+    """Bearer keys; none means that everybody who reaches the API may use it."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "ServiceConfig":
+        """Reads `ARCADAPT_*` variables; raises `ConfigurationError` that lists everything missing or garbled."""
+        reader = _Reader(environ if env is None else env)
+        artifacts_dir = Path(reader.required("ARTIFACTS_DIR"))
+        config = cls(
+            database_url=reader.required("DATABASE_URL"),
+            broker_url=reader.required("BROKER_URL"),
+            artifacts_dir=artifacts_dir,
+            work_dir=reader.optional("WORK_DIR", Path, artifacts_dir.parent / "work"),
+            lease_s=reader.positive("LEASE_S", float, cls.lease_s),
+            max_attempts=reader.positive("MAX_ATTEMPTS", int, cls.max_attempts),
+            job_timeout_s=reader.positive("JOB_TIMEOUT_S", float, cls.job_timeout_s),
+            max_body_bytes=reader.positive("MAX_BODY_BYTES", int, cls.max_body_bytes),
+            max_tasks=reader.positive("MAX_TASKS", int, cls.max_tasks),
+            api_keys=reader.optional("API_KEYS", _split, ()),
+        )
+        reader.check()
+        return config
+
+
+class _Reader:
+    """Reads variables one by one and keeps every complaint, so that the user sees all of them at once."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._problems: list[str] = []
+
+    def required(self, name: str) -> str:
+        value = self._value(name)
+        if not value:
+            self._problems.append(f"{PREFIX}{name} is not set")
+        return value
+
+    def optional(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        value = self._value(name)
+        return parse(value) if value else default
+
+    def positive(self, name: str, parse: Callable[[str], N], default: N) -> N:
+        value = self._value(name)
+        if not value:
+            return default
+        try:
+            number = parse(value)
+        except ValueError:
+            self._problems.append(f"{PREFIX}{name} is not a number: {value!r}")
+            return default
+        if not 0 < number < float("inf"):
+            self._problems.append(f"{PREFIX}{name} must be above 0, is {value}")
+        return number
+
+    def check(self) -> None:
+        if self._problems:
+            raise ConfigurationError(tuple(self._problems))
+
+    def _value(self, name: str) -> str:
+        return self._env.get(PREFIX + name, "").strip()
+
+
+def _split(keys: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in keys.split(",") if key.strip())

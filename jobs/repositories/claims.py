@@ -1,0 +1,210 @@
+"""Claiming a job, and everything that a worker may write about it.
+
+Each method but the two claims first proves that the claim still holds: same attempt, same owner, same phase, with the
+row locked until the transaction ends. A worker that was too slow gets `StaleClaim` and has changed nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select, text, update
+
+from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, StepFields
+from jobs.errors import StaleClaim
+from jobs.models import AdapterRow, CandidateRow, Job, StepRow
+from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now
+from jobs.repositories.outbox import ring
+from jobs.states import WAITING_PHASE, Phase
+
+MAX_MESSAGE_CHARS = 4000
+
+# One statement, hence one round trip and atomic by itself: the fence, the lease, the progress, the row and the answer.
+_RECORD_STEP = text(
+    """
+    WITH held AS (
+        UPDATE jobs
+        SET step = :step, eta_s = :eta_s, lease_expires_at = clock_timestamp() + make_interval(secs => :lease_s)
+        WHERE id = :job_id AND attempt = :attempt AND lease_owner = :owner AND phase = :phase
+        RETURNING id, attempt, cancel_requested
+    ), recorded AS (
+        INSERT INTO training_steps (job_id, step, attempt, loss, learning_rate, grad_norm, tokens, elapsed_s)
+        SELECT id, :step, attempt, :loss, :learning_rate, :grad_norm, :tokens, :elapsed_s FROM held
+    )
+    SELECT cancel_requested FROM held
+    """
+)
+
+
+class ClaimRepository(Repository):
+    """The worker's side of a job."""
+
+    def claim_for_adapting(self, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
+        """Takes a queued job, the oldest where `job_id` is None. None: there is nothing to take.
+
+        Steps that an earlier attempt recorded are deleted: a curve is one run's.
+        """
+        claimed = self._claim(Phase.ADAPTING, job_id, owner=owner, lease_s=lease_s)
+        if claimed is not None:
+            self._session.execute(delete(StepRow).where(StepRow.job_id == claimed.claim.job_id))
+        return claimed
+
+    def claim_for_sampling(self, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
+        """Takes an adapted job, the oldest where `job_id` is None. None: there is nothing to take."""
+        return self._claim(Phase.SAMPLING, job_id, owner=owner, lease_s=lease_s)
+
+    def renew(self, claim: Claim, *, lease_s: float) -> bool:
+        """Extends the lease. True: the client asked to cancel."""
+        renewed = self._session.execute(
+            update(Job)
+            .where(*_holds(claim))
+            .values(lease_expires_at=lease_until(lease_s))
+            .returning(Job.cancel_requested)
+            .execution_options(synchronize_session=False)
+        )
+        return self._answer(claim, renewed.scalar_one_or_none())
+
+    def record_step(self, claim: Claim, step: StepFields, *, lease_s: float, eta_s: float | None = None) -> bool:
+        """Records one training step and extends the lease, in one statement. True: the client asked to cancel.
+
+        Raises `ValueError` for a step that is not finite: such a run has diverged and is to be failed.
+        """
+        if not all(map(math.isfinite, (step.loss, step.grad_norm, step.learning_rate))):
+            raise ValueError(f"step {step.step} is not finite: loss {step.loss}, gradient norm {step.grad_norm}")
+        parameters = {
+            "job_id": claim.job_id,
+            "attempt": claim.attempt,
+            "owner": claim.owner,
+            "phase": claim.phase.value,
+            "lease_s": lease_s,
+            "eta_s": eta_s,
+            "step": step.step,
+            "loss": step.loss,
+            "learning_rate": step.learning_rate,
+            "grad_norm": step.grad_norm,
+            "tokens": step.tokens,
+            "elapsed_s": step.elapsed_s,
+        }
+        return self._answer(claim, self._session.execute(_RECORD_STEP, parameters).scalar_one_or_none())
+
+    def finish_adapting(self, claim: Claim, *, adapter: AdapterRecord | None, usage: Mapping[str, Any]) -> Phase:
+        """Records the adapter and hands the job on to sampling.
+
+        Returns `adapted`, or `cancelled` if the client asked for that meanwhile; the adapter is kept either way.
+        """
+        job = self._held(claim)
+        job.usage = {**job.usage, **usage}
+        job.adapted_at = now()
+        if adapter is not None:
+            self._session.add(
+                AdapterRow(
+                    job_id=job.id,
+                    attempt=claim.attempt,
+                    artifact_key=adapter.artifact_key,
+                    sha256=adapter.sha256,
+                    size_bytes=adapter.size_bytes,
+                    config=dict(adapter.config),
+                )
+            )
+        self._hand_on(job, Phase.ADAPTED)
+        return job.phase
+
+    def finish_sampling(
+        self,
+        claim: Claim,
+        *,
+        candidates: Sequence[Sequence[CandidateFields]],
+        results: Mapping[str, Any],
+        usage: Mapping[str, Any],
+    ) -> None:
+        """Records the answer: per test input its candidates, best first.
+
+        A cancellation that comes after the last sample comes too late.
+        """
+        job = self._held(claim)
+        job.results = dict(results)
+        job.usage = {**job.usage, **usage}
+        move(self._session, job, Phase.SUCCEEDED)
+        rows = [
+            {
+                "job_id": job.id,
+                "test_index": test_index,
+                "rank": rank,
+                "grid": [list(row) for row in candidate.grid],
+                "votes": candidate.votes,
+                "log_probability": candidate.log_probability,
+                "score": candidate.score,
+                "views": list(candidate.views),
+            }
+            for test_index, ranked in enumerate(candidates)
+            for rank, candidate in enumerate(ranked)
+        ]
+        if rows:
+            self._session.execute(insert(CandidateRow), rows)
+
+    def fail(self, claim: Claim, *, code: str, message: str) -> None:
+        """Ends the job as failed."""
+        job = self._held(claim)
+        job.error_code = code
+        job.error_message = message[:MAX_MESSAGE_CHARS]
+        move(self._session, job, Phase.FAILED, code=code)
+
+    def cancel(self, claim: Claim) -> None:
+        """Ends the job as cancelled, which the client asked for."""
+        move(self._session, self._held(claim), Phase.CANCELLED)
+
+    def release(self, claim: Claim) -> Phase:
+        """Gives the job back unfinished, because this worker shuts down. Does not count as a lost worker."""
+        job = self._held(claim)
+        job.step = 0 if claim.phase is Phase.ADAPTING else job.step
+        self._hand_on(job, WAITING_PHASE[claim.phase], event="released")
+        return job.phase
+
+    def _claim(self, to: Phase, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
+        # A row that another worker is claiming right now is skipped, not waited for.
+        waiting = select(Job).where(Job.phase == WAITING_PHASE[to]).order_by(Job.created_at, Job.position).limit(1)
+        if job_id is not None:
+            waiting = waiting.where(Job.id == job_id)
+        job = self._session.scalar(locked(waiting, skip_locked=True))
+        if job is None:
+            return None
+        job.attempt += 1
+        job.lease_owner = owner
+        job.lease_expires_at = lease_until(lease_s)
+        job.started_at = job.started_at or now()
+        if to is Phase.ADAPTING:
+            job.step = 0
+        move(self._session, job, to, owner=owner)
+        self._session.flush()
+        return ClaimedJob.of(job, Claim(job.id, job.attempt, owner, to))
+
+    def _held(self, claim: Claim) -> Job:
+        """The claimed row, locked. Raises `StaleClaim` when it is no longer this claim's."""
+        job = self._session.scalar(locked(select(Job).where(*_holds(claim))))
+        if job is None:
+            raise StaleClaim(claim.job_id, claim.attempt)
+        return job
+
+    def _hand_on(self, job: Job, to: Phase, *, event: str | None = None) -> None:
+        """Lets a job wait for its next worker, unless its client wants it cancelled."""
+        if job.cancel_requested:
+            move(self._session, job, Phase.CANCELLED)
+            return
+        move(self._session, job, to, event=event)
+        ring(self._session, [job.id], QUEUE_OF[to])
+
+    @staticmethod
+    def _answer(claim: Claim, cancel_requested: bool | None) -> bool:  # noqa: FBT001 - the row's answer
+        if cancel_requested is None:
+            raise StaleClaim(claim.job_id, claim.attempt)
+        return cancel_requested
+
+
+def _holds(claim: Claim) -> tuple[Any, ...]:
+    return (
+        Job.id == claim.job_id,
+        Job.attempt == claim.attempt,
+        Job.lease_owner == claim.owner,
+        Job.phase == claim.phase,
+    )

@@ -1,0 +1,109 @@
+"""Reading jobs, and cancelling them."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import defer, selectinload
+
+from jobs.errors import InvalidCursor, NotFound
+from jobs.models import EventRow, Job
+from jobs.repositories.base import Repository, locked, move
+from jobs.states import HELD, TERMINAL, Phase, Status, phases_of
+
+MAX_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilters:
+    """Which jobs to list; a field that is None does not filter. `created_before` is exclusive."""
+
+    status: Status | None = None
+    batch_id: UUID | None = None
+    task_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page, newest job first, and the cursor of the next page if there is one.
+
+    `Job.task` is loaded only on access.
+    """
+
+    items: Sequence[Job]
+    next_cursor: str | None
+
+
+class JobRepository(Repository):
+    """The client's side of a job."""
+
+    def get(self, job_id: UUID) -> Job:
+        """The job; raises `NotFound`."""
+        job = self._session.scalar(select(Job).where(Job.id == job_id).options(selectinload(Job.adapter)))
+        if job is None:
+            raise NotFound("job", job_id)
+        return job
+
+    def list(self, filters: JobFilters | None = None, *, cursor: str | None = None, limit: int = 50) -> JobPage:
+        """A page of jobs, newest first. Jobs added meanwhile do not shift the pages. Raises `InvalidCursor`."""
+        limit = max(1, min(limit, MAX_PAGE))
+        statement = _filtered(filters or JobFilters())
+        if cursor is not None:
+            statement = statement.where(tuple_(Job.created_at, Job.id) < _decode(cursor))
+        statement = statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+        jobs = self._session.scalars(statement).all()
+        page = jobs[:limit]
+        return JobPage(page, _encode(page[-1]) if len(jobs) > limit else None)
+
+    def request_cancel(self, job_id: UUID) -> Job:
+        """Cancels a waiting job at once and asks the worker of a running one to stop; a finished job stays as it is."""
+        statement = select(Job).where(Job.id == job_id).options(selectinload(Job.adapter))
+        job = self._session.scalar(locked(statement))
+        if job is None:
+            raise NotFound("job", job_id)
+        if job.phase in HELD and not job.cancel_requested:
+            job.cancel_requested = True
+            self._session.add(EventRow(job_id=job.id, attempt=job.attempt, kind="cancel_requested", data={}))
+        elif job.phase not in HELD and job.phase not in TERMINAL:
+            job.cancel_requested = True
+            move(self._session, job, Phase.CANCELLED)
+        self._session.flush()
+        return job
+
+
+def _filtered(filters: JobFilters) -> Select[Job]:
+    statement = select(Job).options(defer(Job.task), defer(Job.solution), selectinload(Job.adapter))
+    if filters.status is not None:
+        statement = statement.where(Job.phase.in_(phases_of(filters.status)))
+    if filters.batch_id is not None:
+        statement = statement.where(Job.batch_id == filters.batch_id)
+    if filters.task_id is not None:
+        statement = statement.where(Job.task_id == filters.task_id)
+    if filters.created_after is not None:
+        statement = statement.where(Job.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        statement = statement.where(Job.created_at < filters.created_before)
+    return statement
+
+
+def _encode(job: Job) -> str:
+    place = f"{job.created_at.astimezone(UTC).isoformat()} {job.id}"
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        created_at, job_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().split(" ")
+        place = datetime.fromisoformat(created_at), UUID(job_id)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidCursor("not a cursor of this service") from error
+    if place[0].tzinfo is None:
+        raise InvalidCursor("not a cursor of this service")
+    return place

@@ -1,0 +1,78 @@
+"""Turning a checked request into a batch of queued jobs, all or nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from arc_engine.settings import SolveSettings
+from arc_engine.tasks import Solution, Task
+from jobs.errors import IdempotencyConflict
+from jobs.models import Batch, EventRow, Job
+from jobs.repositories.base import Queue
+from jobs.repositories.base_models import BaseModelRepository
+from jobs.repositories.outbox import ring
+
+
+def submit(
+    session: Session,
+    tasks: Mapping[str, tuple[Task, Solution]],
+    settings: SolveSettings,
+    *,
+    name: str | None = None,
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Batch:
+    """Stores a batch, its jobs and their doorbells in the caller's transaction.
+
+    A key that was used before for the same request gives the batch of then: whether the batch is new does not matter to
+    the caller, because doorbells that still wait are those that were not sent. Raises `IdempotencyConflict` for a key
+    of a different request, and `UnknownBaseModel`.
+    """
+    BaseModelRepository(session).get(settings.base_model)
+    resolved = settings.model_dump(mode="json")
+    batch_id = _insert_batch(
+        session,
+        {"name": name, "idempotency_key": idempotency_key, "request_sha256": request_sha256, "settings": resolved},
+    )
+    if batch_id is None:
+        return _earlier(session, str(idempotency_key), request_sha256)
+    job_ids = [uuid4() for _ in tasks]
+    jobs = [
+        {
+            "id": job_id,
+            "batch_id": batch_id,
+            "position": position,
+            "task_id": task_id,
+            "task": task.to_json(),
+            "solution": solution.to_json(),
+            "settings": resolved,
+            "versions": dict(versions or {}),
+            "max_steps": settings.adaptation.max_steps if settings.adaptation else 0,
+        }
+        for position, (job_id, (task_id, (task, solution))) in enumerate(zip(job_ids, tasks.items(), strict=True))
+    ]
+    session.execute(insert(Job), jobs)
+    session.execute(
+        insert(EventRow), [{"job_id": job_id, "attempt": 0, "kind": "queued", "data": {}} for job_id in job_ids]
+    )
+    ring(session, job_ids, Queue.ADAPT)
+    return session.get_one(Batch, batch_id)
+
+
+def _insert_batch(session: Session, fields: Mapping[str, Any]) -> UUID | None:
+    """The new batch's id, or None if its key is taken. Waits for a transaction that is just taking the same key."""
+    statement = upsert(Batch).values(id=uuid4(), **fields)
+    statement = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
+    return session.scalar(statement.returning(Batch.id))
+
+
+def _earlier(session: Session, idempotency_key: str, request_sha256: str | None) -> Batch:
+    batch = session.scalars(select(Batch).where(Batch.idempotency_key == idempotency_key)).one()
+    if batch.request_sha256 != request_sha256:
+        raise IdempotencyConflict(idempotency_key)
+    return batch
