@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from arc_engine.errors import BaseModelError
@@ -39,11 +40,18 @@ def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = 
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"{folder} cannot be loaded: {error}") from error
+    if report["missing_keys"]:  # transformers would go on with random ones
+        raise BaseModelError(f"{folder} cannot be loaded: no weights for {', '.join(sorted(report['missing_keys']))}")
     return LoadedBase(
         folder=folder,
         model=_frozen(model, folder=folder).to(device),

@@ -1,0 +1,5 @@
+"""Fixtures that several packages' tests share; each file of `tests/fixtures` registers its own."""
+
+pytest_plugins = [
+    "tests.fixtures.models",
+]
