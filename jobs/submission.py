@@ -22,6 +22,7 @@ def submit(
     tasks: Mapping[str, tuple[Task, Solution]],
     settings: SolveSettings,
     *,
+    batch_id: UUID | None = None,
     name: str | None = None,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
@@ -29,23 +30,24 @@ def submit(
 ) -> Batch:
     """Stores a batch, its jobs and their doorbells in the caller's transaction.
 
-    A key that was used before for the same request gives the batch of then: whether the batch is new does not matter to
-    the caller, because doorbells that still wait are those that were not sent. Raises `IdempotencyConflict` for a key
-    of a different request, and `UnknownBaseModel`.
+    A key that was used before for the same request gives the batch of then. A caller who must know whether the batch is
+    new gives the `batch_id` that a new one shall have. Doorbells that still wait are those that were not sent. Raises
+    `IdempotencyConflict` for a key of a different request, and `UnknownBaseModel`.
     """
     BaseModelRepository(session).get(settings.base_model)
     resolved = settings.model_dump(mode="json")
-    batch_id = _insert_batch(
+    inserted = _insert_batch(
         session,
+        batch_id or uuid4(),
         {"name": name, "idempotency_key": idempotency_key, "request_sha256": request_sha256, "settings": resolved},
     )
-    if batch_id is None:
+    if inserted is None:
         return _earlier(session, str(idempotency_key), request_sha256)
     job_ids = [uuid4() for _ in tasks]
     jobs = [
         {
             "id": job_id,
-            "batch_id": batch_id,
+            "batch_id": inserted,
             "position": position,
             "task_id": task_id,
             "task": task.to_json(),
@@ -61,12 +63,12 @@ def submit(
         insert(EventRow), [{"job_id": job_id, "attempt": 0, "kind": "queued", "data": {}} for job_id in job_ids]
     )
     ring(session, job_ids, Queue.ADAPT)
-    return session.get_one(Batch, batch_id)
+    return session.get_one(Batch, inserted)
 
 
-def _insert_batch(session: Session, fields: Mapping[str, Any]) -> UUID | None:
+def _insert_batch(session: Session, batch_id: UUID, fields: Mapping[str, Any]) -> UUID | None:
     """The new batch's id, or None if its key is taken. Waits for a transaction that is just taking the same key."""
-    statement = upsert(Batch).values(id=uuid4(), **fields)
+    statement = upsert(Batch).values(id=batch_id, **fields)
     statement = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
     return session.scalar(statement.returning(Batch.id))
 
