@@ -147,7 +147,7 @@ class ClaimRepository(Repository):
         """Ends the job as failed."""
         job = self._held(claim)
         job.error_code = code
-        job.error_message = message[:MAX_MESSAGE_CHARS]
+        job.error_message = _storable(message)
         move(self._session, job, Phase.FAILED, code=code)
 
     def cancel(self, claim: Claim) -> None:
@@ -199,6 +199,11 @@ class ClaimRepository(Repository):
         if cancel_requested is None:
             raise StaleClaim(claim.job_id, claim.attempt)
         return cancel_requested
+
+
+def _storable(message: str) -> str:
+    """What Postgres takes of a text that may come from anywhere: no NUL, no lone surrogates, not endless."""
+    return message[:MAX_MESSAGE_CHARS].replace("\0", "").encode(errors="replace").decode()
 
 
 def _holds(claim: Claim) -> tuple[Any, ...]:

@@ -1,0 +1,128 @@
+"""Telling workers, through Celery and Redis, that a job waits.
+
+The broker is a hint and the database decides: a doorbell carries an id, may come twice, late or never, and harms nobody.
+This is the producer's half; it names the messages and knows nothing of the functions that the workers run for them.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+from celery import Celery
+from kombu import Queue as BrokerQueue
+from kombu.exceptions import OperationalError
+
+from jobs.database import SessionFactory, transaction
+from jobs.errors import BrokerUnavailable
+from jobs.models import OutboxRow
+from jobs.repositories.base import Queue
+from jobs.repositories.outbox import OutboxRepository
+
+ADAPT: Final = "worker.adapt"
+SAMPLE: Final = "worker.sample"
+RELAY_OUTBOX: Final = "worker.relay_outbox"
+REAP: Final = "worker.reap"
+MAINTENANCE_QUEUE: Final = "maintenance"
+QUEUES: Final = (Queue.ADAPT.value, Queue.SAMPLE.value, MAINTENANCE_QUEUE)
+
+MESSAGE_OF: Final = {Queue.ADAPT.value: ADAPT, Queue.SAMPLE.value: SAMPLE}
+"""The message that a worker of each queue listens for. Its one argument is `job_id`, as text."""
+
+CONNECT_TIMEOUT_S: Final = 2.0
+ANSWER_TIMEOUT_S: Final = 10.0
+
+log = structlog.get_logger()
+
+
+def celery_app(broker_url: str) -> Celery:
+    """The Celery configuration that producers and workers share."""
+    app = Celery("arcadapt", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        # Nothing is kept in the broker: a lost message is rung again, a result is a row.
+        task_acks_late=False,
+        task_ignore_result=True,
+        worker_prefetch_multiplier=1,
+        # A worker that holds back a message behind an hour of training keeps it from idle ones.
+        worker_disable_prefetch=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_queues=[BrokerQueue(name) for name in QUEUES],
+        task_default_queue=MAINTENANCE_QUEUE,
+        task_create_missing_queues=False,
+        task_routes={
+            ADAPT: {"queue": Queue.ADAPT.value},
+            SAMPLE: {"queue": Queue.SAMPLE.value},
+            RELAY_OUTBOX: {"queue": MAINTENANCE_QUEUE},
+            REAP: {"queue": MAINTENANCE_QUEUE},
+        },
+        # Who rings must not hang on a broker that is down: one connection attempt, then the outbox keeps the doorbell.
+        task_publish_retry=False,
+        broker_connection_timeout=CONNECT_TIMEOUT_S,
+        broker_transport_options={
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_timeout": ANSWER_TIMEOUT_S,
+            "max_retries": 0,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
+        },
+        # A worker, in contrast, waits for its broker for as long as it takes.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        timezone="UTC",
+    )
+    return app
+
+
+class Doorbell:
+    """Sends doorbells to the broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def ring(self, rows: Sequence[OutboxRow]) -> None:
+        """Sends one message per row. Raises `BrokerUnavailable`, within seconds, when the broker does not answer."""
+        try:
+            with self._app.connection_for_write() as connection, self._app.amqp.Producer(connection) as producer:
+                for row in rows:
+                    self._app.send_task(
+                        MESSAGE_OF[row.queue],
+                        kwargs={"job_id": str(row.job_id)},
+                        queue=row.queue,
+                        producer=producer,
+                        retry=False,
+                    )
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+
+    def ping(self) -> None:
+        """Raises `BrokerUnavailable` when the broker does not answer."""
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.default_channel.client.ping()
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+
+
+def relay_outbox(
+    factory: SessionFactory,
+    doorbell: Doorbell,
+    *,
+    job_ids: Collection[UUID] | None = None,
+    older_than_s: float = 0.0,
+    limit: int = 500,
+) -> int:
+    """Sends unsent doorbells, of these jobs or of any, and marks them sent; returns how many.
+
+    Raises `BrokerUnavailable` with nothing marked. Messages that did go out before are sent once more next time, which
+    is harmless. `older_than_s` leaves the newest to the request that is about to send them itself.
+    """
+    with transaction(factory) as session:
+        outbox = OutboxRepository(session)
+        rows = outbox.unsent(limit=limit, older_than_s=older_than_s, job_ids=job_ids)
+        if rows:
+            doorbell.ring(rows)
+            outbox.mark_sent(rows)
+            log.info("doorbells_sent", num_doorbells=len(rows))
+    return len(rows)
