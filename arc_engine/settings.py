@@ -15,6 +15,7 @@ from arc_engine.views import ViewDistribution
 DEFAULT_BASE_MODEL: Final = "arc-mini"
 
 LossOn = Literal["test_output", "later_outputs", "all_outputs"]
+BackendSetting = Literal["auto", "vllm", "torch"]
 SchedulerName = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -52,7 +53,9 @@ class AdaptationSettings(_Settings):
     """Test-time fine-tuning: how the LoRA adapter is trained on the task's own pairs."""
 
     lora_rank: int = Field(default=16, ge=1, le=512, description="Rank of the LoRA matrices.")
-    lora_alpha: float = Field(default=32, gt=0, le=4096, description="LoRA scale; updates are multiplied by alpha/rank.")
+    lora_alpha: float = Field(
+        default=32, gt=0, le=4096, description="LoRA scale; updates are multiplied by alpha/rank."
+    )
     max_steps: int = Field(default=150, ge=1, le=100_000, description="Optimizer steps.")
     batch_size: int = Field(default=4, ge=1, le=256, description="Sequences per step.")
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
@@ -82,11 +85,11 @@ class PromptSettings(_Settings):
 class SamplingSettings(_Settings):
     """How candidate grids are generated."""
 
-    backend: Literal["auto", "vllm", "torch"] = Field(
-        default="auto", description="auto takes vLLM where it is installed, else torch."
-    )
+    backend: BackendSetting = Field(default="auto", description="auto takes vLLM where it is installed, else torch.")
     method: Literal["sample", "greedy"] = Field(default="greedy", description="greedy decodes once per view.")
-    num_views: int = Field(default=16, ge=1, le=1024, description="Views of the task under which answers are generated.")
+    num_views: int = Field(
+        default=16, ge=1, le=1024, description="Views of the task under which answers are generated."
+    )
     samples_per_view: int = Field(default=1, ge=1, le=256, description="Answers per view; must be 1 for greedy.")
     temperature: float = Field(default=0.7, gt=0, le=5, description="For method sample.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus probability, for method sample.")

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from jobs.errors import StaleClaim
 from worker.record import JobRecord
@@ -28,28 +29,32 @@ class StopReason(StrEnum):
     SHUTTING_DOWN = "shutting_down"
 
 
+URGENT: Final = frozenset({StopReason.SHUTTING_DOWN, StopReason.DEADLINE, StopReason.LEASE_LOST})
+"""Reasons not to wait for the end of a call to the sampler."""
+
+
 class Lease:
     """A claim kept alive while its `with` block runs.
 
     `stop_reason` is None as long as the work may go on. Recording a step checks it too, so adaptation stops within one
-    step; sampling looks between its calls. `on_stop` is called once, from the keeping thread, when the reason appears.
+    step. Sampling is one call: a cancel waits for its end, but for the reasons in `URGENT` the keeping thread calls
+    `interrupt`, which is to make it fail.
     """
 
     def __init__(
         self,
         record: JobRecord,
         *,
-        lease_s: float,
         timeout_s: float,
         shutting_down: threading.Event,
-        on_stop: Callable[[StopReason], None] | None = None,
+        interrupt: Callable[[], None],
     ) -> None:
         self._record = record
         # Often enough that a cancel is seen within a second even between two steps.
-        self._interval_s = min(1.0, lease_s / 4)
+        self._interval_s = min(1.0, record.lease_s / 4)
         self._deadline = time.monotonic() + timeout_s
         self._shutting_down = shutting_down
-        self._on_stop = on_stop
+        self._interrupt = interrupt
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{record.claim.job_id}", daemon=True)
         self.stop_reason: StopReason | None = None
@@ -69,8 +74,6 @@ class Lease:
         if self.stop_reason is None:
             self.stop_reason = reason
             log.info("letting go", reason=reason)
-            if self._on_stop is not None:
-                self._on_stop(reason)
 
     def check(self) -> StopReason | None:
         """The reason to stop, looked up now; costs no query."""
@@ -82,13 +85,16 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._released.wait(self._interval_s):
-            if self.check() is not None:
-                return
+            if self.check() is not None or self._record.closing:
+                break
             try:
                 if self._record.renew():
                     self.stop(StopReason.CANCELLED)
             except StaleClaim:
-                self.stop(StopReason.LEASE_LOST)
-            except ConnectionError as error:
-                # The database is away. The lease outlives three missed renewals; after that the claim is stale.
+                if not self._record.closing:  # otherwise it is our own last write that ended the claim
+                    self.stop(StopReason.LEASE_LOST)
+            except OperationalError as error:
+                # The database is away. The lease outlives some missed renewals; after that the claim is stale.
                 log.warning("lease not renewed", error=str(error))
+        if self.stop_reason in URGENT and not self._released.is_set():
+            self._interrupt()

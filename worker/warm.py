@@ -12,6 +12,7 @@ from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.base_models.reading import BaseReading, read_base
 from arc_engine.sampling.backends import Backend, choose, make_sampler
 from arc_engine.sampling.protocol import Sampler
+from arc_engine.settings import BackendSetting
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ class WarmModels:
             self._reading = read_base(folder)
         return self._reading
 
-    def sampler(self, folder: Path, *, backend: str) -> Sampler:
+    def sampler(self, folder: Path, *, backend: BackendSetting) -> Sampler:
         """The sampler for the model in `folder`, perhaps still starting; another one's engine is closed first."""
         chosen = choose(backend)
         with self._lock:

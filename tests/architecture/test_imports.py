@@ -14,7 +14,7 @@ LIGHT_MODULES = [
     "jobs.submission",
     "arcadapt",
     "arcadapt.cli",
-    "worker.maintenance",
+    "worker.clock",
     "arc_engine.settings",
     "arc_engine.tasks",
     "arc_engine.candidates",

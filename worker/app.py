@@ -1,0 +1,91 @@
+"""The worker that adapts and samples: `celery -A worker.app worker -Q adapt,sample --pool solo`.
+
+A message names a job and is a hint: the claim decides. Messages are handled one at a time, because a GPU is busy with
+one thing at a time; more GPUs, more workers.
+"""
+
+import os
+import socket
+import threading
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, worker_shutdown, worker_shutting_down
+from structlog.contextvars import bound_contextvars
+
+from jobs.artifacts import ArtifactStore
+from jobs.claims import ClaimedJob
+from jobs.config import ServiceConfig
+from jobs.database import make_engine, make_session_factory, transaction
+from jobs.doorbells import ADAPT, SAMPLE, Doorbell, celery_app, relay_outbox
+from jobs.errors import BrokerUnavailable
+from jobs.repositories import ClaimRepository
+from worker.logs import configure_logs
+from worker.pipeline import Workshop, adapt_job, sample_job
+from worker.record import JobRecord
+from worker.warm import WarmModels
+
+configure_logs()
+setup_logging.connect(configure_logs)
+log = structlog.get_logger()
+
+config = ServiceConfig.from_env()
+config.work_dir.mkdir(parents=True, exist_ok=True)
+owner = f"{socket.gethostname()}:{os.getpid()}"
+sessions = make_session_factory(make_engine(config.database_url))
+workshop = Workshop(
+    models=WarmModels(),
+    artifacts=ArtifactStore(config.artifacts_dir),
+    work_dir=config.work_dir,
+    job_timeout_s=config.job_timeout_s,
+    shutting_down=threading.Event(),
+)
+app: Celery = celery_app(config.broker_url)
+doorbell = Doorbell(app)
+
+
+@app.task(name=ADAPT)
+def adapt(job_id: str) -> None:
+    """Claims a queued job and adapts the base model to its task."""
+    with transaction(sessions) as session:
+        claimed = ClaimRepository(session).claim_for_adapting(UUID(job_id), owner=owner, lease_s=config.lease_s)
+    if claimed is not None:
+        with _about(claimed):
+            adapt_job(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
+            _ring_on(claimed)
+
+
+@app.task(name=SAMPLE)
+def sample(job_id: str) -> None:
+    """Claims an adapted job and answers its task."""
+    with transaction(sessions) as session:
+        claimed = ClaimRepository(session).claim_for_sampling(UUID(job_id), owner=owner, lease_s=config.lease_s)
+    if claimed is not None:
+        with _about(claimed):
+            sample_job(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
+            _ring_on(claimed)
+
+
+def _about(job: ClaimedJob) -> AbstractContextManager[None]:
+    return bound_contextvars(job_id=str(job.claim.job_id), task_id=job.task_id, attempt=job.claim.attempt)
+
+
+def _ring_on(job: ClaimedJob) -> None:
+    """Rings for whoever takes the job next; the clock does it later should the broker be away."""
+    try:
+        relay_outbox(sessions, doorbell, job_ids=[job.claim.job_id])
+    except BrokerUnavailable as error:
+        log.warning("doorbell not rung", error=str(error))
+
+
+@worker_shutting_down.connect
+def _stop_working(**_: Any) -> None:  # noqa: ANN401 - Celery's signal arguments
+    workshop.shutting_down.set()
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:  # noqa: ANN401 - Celery's signal arguments
+    workshop.models.close()

@@ -1,0 +1,21 @@
+"""One line per event, on standard error, with the job that it is about."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure_logs() -> None:
+    """Routes structlog and the standard library's loggers through one format."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,86 @@
+"""A claimed job and its record: every write in a transaction of its own, each of them fenced by the claim."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from arc_engine.adaptation.steps import AdaptationStep
+from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob
+from jobs.database import SessionFactory, transaction
+from jobs.models import BaseModelRow
+from jobs.repositories import BaseModelRepository, ClaimRepository
+from jobs.states import Phase
+
+log = structlog.get_logger()
+
+
+class JobRecord:
+    """What the worker that holds a claim reads and writes. Writes raise `StaleClaim` once the job is another's."""
+
+    def __init__(self, job: ClaimedJob, *, sessions: SessionFactory, lease_s: float) -> None:
+        self.job = job
+        self.lease_s = lease_s
+        self.closing = False
+        """Set before the write that ends the claim: from then on a stale claim is no surprise."""
+        self._sessions = sessions
+
+    @property
+    def claim(self) -> Claim:
+        """The job's id, and the attempt number that every write names."""
+        return self.job.claim
+
+    def base_model(self) -> BaseModelRow:
+        """The registered base model that the settings name; raises `UnknownBaseModel`."""
+        with transaction(self._sessions) as session:
+            return BaseModelRepository(session).get(self.job.settings.base_model)
+
+    def renew(self) -> bool:
+        """Extends the lease. True: the client asked to cancel."""
+        with transaction(self._sessions) as session:
+            return ClaimRepository(session).renew(self.claim, lease_s=self.lease_s)
+
+    def step(self, step: AdaptationStep) -> bool:
+        """Records a training step and extends the lease. True: the client asked to cancel."""
+        steps_left = self.job.max_steps - step.step
+        with transaction(self._sessions) as session:
+            return ClaimRepository(session).record_step(
+                self.claim, step, lease_s=self.lease_s, eta_s=step.elapsed_s / step.step * steps_left
+            )
+
+    def finish_adapting(self, *, adapter: AdapterRecord | None, usage: Mapping[str, Any]) -> Phase:
+        """adapting -> adapted, or cancelled if that was asked for meanwhile."""
+        self.closing = True
+        with transaction(self._sessions) as session:
+            return ClaimRepository(session).finish_adapting(self.claim, adapter=adapter, usage=usage)
+
+    def finish_sampling(
+        self,
+        *,
+        candidates: Sequence[Sequence[CandidateFields]],
+        results: Mapping[str, Any],
+        usage: Mapping[str, Any],
+    ) -> None:
+        """sampling -> succeeded."""
+        self.closing = True
+        with transaction(self._sessions) as session:
+            ClaimRepository(session).finish_sampling(self.claim, candidates=candidates, results=results, usage=usage)
+
+    def fail(self, code: str, message: str) -> None:
+        """Ends the job as failed."""
+        log.warning("job failed", code=code, message=message)
+        self.closing = True
+        with transaction(self._sessions) as session:
+            ClaimRepository(session).fail(self.claim, code=code, message=message)
+
+    def cancel(self) -> None:
+        """Ends the job as cancelled."""
+        self.closing = True
+        with transaction(self._sessions) as session:
+            ClaimRepository(session).cancel(self.claim)
+
+    def release(self) -> Phase:
+        """Gives the job back unfinished, for another worker to take."""
+        self.closing = True
+        with transaction(self._sessions) as session:
+            return ClaimRepository(session).release(self.claim)
