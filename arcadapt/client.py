@@ -1,0 +1,305 @@
+"""The Python client: the routes of the service as methods, with typed answers.
+
+The answers are the API's own models (`api.schemas`), so that there is one description of every document.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from api.schemas import (
+    BaseModelDetail,
+    BaseModels,
+    BatchDetail,
+    Candidates,
+    JobDetail,
+    JobPage,
+    JobSummary,
+    Losses,
+    Readiness,
+    SolveResponse,
+    StepModel,
+    SubmissionEntry,
+)
+from arc_engine.settings import SolveSettings
+from arcadapt.errors import ApiError, FieldError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
+from jobs.states import Status
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+FINISHED: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+TaskJson = Mapping[str, Any]
+JobId = UUID | str
+M = TypeVar("M", bound=BaseModel)
+
+_SUBMISSION: Final = TypeAdapter(dict[str, list[SubmissionEntry]])
+_NETWORK_RETRIES: Final = 2
+"""Retries of the connection itself, before anything was sent."""
+
+
+class Client:
+    """Talks to one arcadapt server.
+
+    Every method raises `ApiError` when the server refuses, `ServerUnreachable` when nothing answers, and
+    `UnexpectedAnswer` when what answers is not an arcadapt server. `transport` is httpx's, for callers with needs of
+    their own.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"Accept": "application/json"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        self.base_url = base_url.rstrip("/")
+        try:
+            self._http = httpx.Client(
+                base_url=self.base_url,
+                headers=headers,
+                timeout=timeout_s,
+                transport=transport or httpx.HTTPTransport(retries=_NETWORK_RETRIES),
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ServerUnreachable(f"{base_url} is not a URL: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def solve(
+        self,
+        tasks: TaskJson | Mapping[str, TaskJson],
+        *,
+        settings: SolveSettings | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        task_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> SolveResponse:
+        """Submits one task (ARC's own JSON: `train` and `test`) or many (`{id: task}`).
+
+        Test outputs in the tasks are used for scoring only. With an `idempotency_key` a repeated call gives the batch of
+        the first one.
+        """
+        body: dict[str, Any] = {}
+        if {"train", "test"} <= tasks.keys():
+            body["task"] = tasks
+            if task_id is not None:
+                body["task_id"] = task_id
+        else:
+            body["tasks"] = tasks
+        if settings is not None:
+            body["settings"] = (
+                settings.model_dump(mode="json") if isinstance(settings, SolveSettings) else dict(settings)
+            )
+        if name is not None:
+            body["name"] = name
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._fetch(SolveResponse, "POST", "/solve", json=body, headers=headers)
+
+    def job(self, job_id: JobId) -> JobDetail:
+        """Everything about one job but its losses and candidates."""
+        return self._fetch(JobDetail, "GET", f"/jobs/{job_id}")
+
+    def jobs(
+        self, *, status: str | None = None, batch_id: JobId | None = None, task_id: str | None = None, limit: int = 100
+    ) -> Iterator[JobSummary]:
+        """All jobs that match, newest first; further pages, of `limit` jobs, are fetched as they are reached."""
+        wanted = {"status": status, "batch_id": batch_id and str(batch_id), "task_id": task_id, "limit": limit}
+        query: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        while True:
+            page = self._fetch(JobPage, "GET", "/jobs", params=query)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    def losses(self, job_id: JobId, *, after: int = 0) -> list[StepModel]:
+        """The recorded steps after step `after`."""
+        steps: list[StepModel] = []
+        while True:
+            page = self._fetch(Losses, "GET", f"/jobs/{job_id}/losses", params={"after": after})
+            fresh = [step for step in page.items if step.step > after]
+            steps += fresh
+            if not fresh or page.last_step == after:
+                return steps
+            after = fresh[-1].step
+
+    def losses_csv(self, job_id: JobId) -> str:
+        """All recorded steps as CSV text with a header line."""
+        return self._request("GET", f"/jobs/{job_id}/losses", params={"format": "csv"}).text
+
+    def candidates(self, job_id: JobId) -> Candidates:
+        """All distinct grids that sampling found, per test input."""
+        return self._fetch(Candidates, "GET", f"/jobs/{job_id}/candidates")
+
+    def adapter(self, job_id: JobId, path: Path | str) -> Path:
+        """Downloads the adapter's zip to `path`, in one step: a broken download leaves nothing there."""
+        target = Path(path)
+        partial = target.with_name(f"{target.name}.part")
+        try:
+            with self._http.stream("GET", f"/jobs/{job_id}/adapter") as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _refusal(answer)
+                with partial.open("wb") as file:
+                    file.writelines(answer.iter_bytes())
+            partial.replace(target)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def cancel(self, job_id: JobId) -> JobDetail:
+        """Asks the job to stop: at once if no worker has it, else within one step. Harmless when it has finished."""
+        return self._fetch(JobDetail, "POST", f"/jobs/{job_id}/cancel")
+
+    def batch(self, batch_id: JobId) -> BatchDetail:
+        """A batch: counts by status, scores where test outputs were sent, and its jobs."""
+        return self._fetch(BatchDetail, "GET", f"/batches/{batch_id}")
+
+    def submission(self, batch_id: JobId) -> dict[str, list[SubmissionEntry]]:
+        """The batch's answers in the form of Kaggle's `submission.json`."""
+        answer = self._request("GET", f"/batches/{batch_id}/submission")
+        try:
+            return _SUBMISSION.validate_json(answer.content)
+        except ValidationError as error:
+            raise _unexpected(answer, error) from error
+
+    def base_models(self) -> list[BaseModelDetail]:
+        """The base models that jobs may name."""
+        return self._fetch(BaseModels, "GET", "/base-models").items
+
+    def ready(self) -> Readiness:
+        """The state of what the service stands on; an `ApiError` with code `not_ready` while something is missing."""
+        return self._fetch(Readiness, "GET", "/readyz")
+
+    def wait(
+        self,
+        job_ids: Iterable[JobId],
+        *,
+        timeout_s: float | None = None,
+        poll_s: float = 0.5,
+        observe: Callable[[JobDetail], None] = lambda _: None,
+    ) -> list[JobDetail]:
+        """Waits until every job is finished and returns them in the order given.
+
+        `observe` gets each unfinished job as often as it is looked at, and once more when it is finished. Raises
+        `WaitTimedOut` after `timeout_s`. A server that goes away for a moment (a restart) is waited for.
+        """
+        jobs: dict[str, JobDetail | None] = dict.fromkeys(str(job_id) for job_id in job_ids)
+
+        def look() -> bool:
+            for job_id in [job_id for job_id, job in jobs.items() if job is None]:
+                job = self.job(job_id)
+                observe(job)
+                if job.status in FINISHED:
+                    jobs[job_id] = job
+            return None not in jobs.values()
+
+        poll(look, every_s=poll_s, timeout_s=timeout_s)
+        return [job for job in jobs.values() if job is not None]
+
+    def wait_for_batch(
+        self,
+        batch_id: JobId,
+        *,
+        timeout_s: float | None = None,
+        poll_s: float = 0.5,
+        observe: Callable[[BatchDetail], None] = lambda _: None,
+    ) -> BatchDetail:
+        """Waits until every job of the batch is finished; one request per look, however many jobs there are."""
+        looks: list[BatchDetail] = []
+
+        def look() -> bool:
+            looks[:] = [self.batch(batch_id)]
+            observe(looks[0])
+            return looks[0].finished
+
+        poll(look, every_s=poll_s, timeout_s=timeout_s)
+        return looks[0]
+
+    def _fetch(self, model: type[M], method: Literal["GET", "POST"], path: str, **arguments: Any) -> M:
+        answer = self._request(method, path, **arguments)
+        try:
+            return model.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise _unexpected(answer, error) from error
+
+    def _request(self, method: Literal["GET", "POST"], path: str, **arguments: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the request cannot be written as JSON: {error}") from error
+        if not answer.is_success:
+            raise _refusal(answer)
+        return answer
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        reason = "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error) or repr(error)
+        return ServerUnreachable(f"cannot reach the arcadapt server at {self.base_url}: {reason}")
+
+
+def poll(look: Callable[[], bool], *, every_s: float, timeout_s: float | None = None, patience_s: float = 60.0) -> None:
+    """Calls `look` until it says that there is nothing left to wait for.
+
+    Raises `WaitTimedOut` after `timeout_s`. Looks that fail because the server is away count as not finished, for up to
+    `patience_s` at a stretch.
+    """
+    started = answered = time.monotonic()
+    while True:
+        try:
+            if look():
+                return
+            answered = time.monotonic()
+        except (ServerUnreachable, ApiError) as error:
+            away = isinstance(error, ServerUnreachable) or error.status == httpx.codes.SERVICE_UNAVAILABLE
+            if not away or time.monotonic() - answered > patience_s:
+                raise
+        if timeout_s is not None and time.monotonic() - started > timeout_s:
+            raise WaitTimedOut(f"not finished after {timeout_s:g} s; the jobs go on")
+        time.sleep(every_s)
+
+
+def _refusal(answer: httpx.Response) -> ApiError | UnexpectedAnswer:
+    try:
+        problem = answer.json()
+        return ApiError(
+            code=str(problem["code"]),
+            status=answer.status_code,
+            title=str(problem.get("title", answer.reason_phrase)),
+            detail=str(problem.get("detail", "")),
+            errors=tuple(FieldError(fault["pointer"], fault["message"]) for fault in problem.get("errors", ())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return UnexpectedAnswer(
+            f"{answer.request.method} {answer.request.url} answered {answer.status_code} {answer.reason_phrase}"
+            " without a problem document: is this an arcadapt server?"
+        )
+
+
+def _unexpected(answer: httpx.Response, error: ValidationError) -> UnexpectedAnswer:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the document"
+    return UnexpectedAnswer(f"{answer.request.url} is not what arcadapt answers: {where}: {first['msg']}")

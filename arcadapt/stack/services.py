@@ -1,0 +1,83 @@
+"""Our own processes in the stack: how the API, the worker and beat are started, and with which environment."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import arcadapt
+from arcadapt.stack.child import ChildSpec
+from arcadapt.stack.folder import StackFolder
+
+WORKER_PATIENCE_S = 30.0
+"""A worker finishes the step it is in and gives its job back; loading a model cannot be interrupted."""
+
+
+def service_environment(folder: StackFolder, *, database_url: str, broker_url: str) -> dict[str, str]:
+    """The environment of the children; what the user has set for the artifacts and the scratch folder stays."""
+    packages = str(Path(arcadapt.__file__).resolve().parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "ARCADAPT_DATABASE_URL": database_url,
+        "ARCADAPT_BROKER_URL": broker_url,
+        "ARCADAPT_ARTIFACTS_DIR": _absolute("ARCADAPT_ARTIFACTS_DIR", folder.artifacts),
+        "ARCADAPT_WORK_DIR": _absolute("ARCADAPT_WORK_DIR", folder.work),
+        # The children run the code that started them, whatever else is installed.
+        "PYTHONPATH": packages if not inherited else os.pathsep.join((packages, inherited)),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _absolute(variable: str, default: Path) -> str:
+    return str(Path(os.environ.get(variable) or default).resolve())
+
+
+def api_service(folder: StackFolder, *, listening: socket.socket, env: Mapping[str, str]) -> ChildSpec:
+    """uvicorn on a socket that is already listening."""
+    command = ("-m", "uvicorn", "--factory", "api.asgi:create", "--fd", str(listening.fileno()))
+    return _service(
+        "api", command, folder=folder, env=env, pass_fds=(listening.fileno(),), stopping=((signal.SIGTERM, 10.0),)
+    )
+
+
+def worker_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
+    """The GPU worker: adapts and samples."""
+    command = _celery("worker@%h", "--queues", "adapt,sample")
+    return _service("worker", command, folder=folder, env=env, stopping=((signal.SIGTERM, WORKER_PATIENCE_S),))
+
+
+def beat_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
+    """Beat and what it triggers: the outbox relay and the reaper."""
+    schedule = str(folder.root / "beat-schedule")
+    command = _celery("beat@%h", "--queues", "maintenance", "--beat", "--schedule", schedule)
+    return _service("beat", command, folder=folder, env=env, stopping=((signal.SIGTERM, 10.0),))
+
+
+def _celery(name: str, *arguments: str) -> tuple[str, ...]:
+    program = ("-m", "celery", "--app", "worker.app", "worker", "--hostname", name)
+    return (*program, "--pool", "solo", "--loglevel", "INFO", *arguments)
+
+
+def _service(
+    name: str,
+    command: Sequence[str],
+    *,
+    folder: StackFolder,
+    env: Mapping[str, str],
+    stopping: Sequence[tuple[signal.Signals, float]],
+    pass_fds: Sequence[int] = (),
+) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        command=(sys.executable, *command),
+        log=folder.logs / f"{name}.log",
+        # Not the user's folder: Python and Celery put the working directory on the import path, and a project may well
+        # have folders named `api` or `jobs`.
+        cwd=folder.root,
+        env=env,
+        stopping=stopping,
+        pass_fds=pass_fds,
+    )
