@@ -25,9 +25,9 @@ def choose(backend: Literal["auto", "vllm", "torch"]) -> Backend:
 def make_sampler(backend: Backend, *, base: Path, log: Path | None = None) -> Sampler:
     """A sampler that is not started yet. `base` is what vLLM's engine starts with; `log` is the file it writes to."""
     if backend == "vllm":
-        from arc_engine.sampling.vllm_sampler import VllmSampler  # noqa: PLC0415 - each backend loads its own world
+        from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler  # noqa: PLC0415 - each backend loads its own world
 
-        return VllmSampler(base, log=log)
+        return VllmSampler(base, options=VllmOptions(log_file=log))
     from arc_engine.sampling.torch_sampler import TorchSampler  # noqa: PLC0415
 
     return TorchSampler()
