@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import delete, insert, select, text, update
 
 from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, StepFields
-from jobs.errors import StaleClaim
+from jobs.errors import InvalidTransition, StaleClaim
 from jobs.models import AdapterRow, CandidateRow, Job, StepRow
 from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now
 from jobs.repositories.outbox import ring
@@ -26,7 +26,7 @@ _RECORD_STEP = text(
     WITH held AS (
         UPDATE jobs
         SET step = :step, eta_s = :eta_s, lease_expires_at = clock_timestamp() + make_interval(secs => :lease_s)
-        WHERE id = :job_id AND attempt = :attempt AND lease_owner = :owner AND phase = :phase
+        WHERE id = :job_id AND attempt = :attempt AND lease_owner = :owner AND phase = 'adapting'
         RETURNING id, attempt, cancel_requested
     ), recorded AS (
         INSERT INTO training_steps (job_id, step, attempt, loss, learning_rate, grad_norm, tokens, elapsed_s)
@@ -76,7 +76,6 @@ class ClaimRepository(Repository):
             "job_id": claim.job_id,
             "attempt": claim.attempt,
             "owner": claim.owner,
-            "phase": claim.phase.value,
             "lease_s": lease_s,
             "eta_s": eta_s,
             "step": step.step,
@@ -94,6 +93,8 @@ class ClaimRepository(Repository):
         Returns `adapted`, or `cancelled` if the client asked for that meanwhile; the adapter is kept either way.
         """
         job = self._held(claim)
+        if job.phase is not Phase.ADAPTING:  # a sampling job may become adapted too, but only by being given back
+            raise InvalidTransition(job.id, job.phase, Phase.ADAPTED)
         job.usage = {**job.usage, **usage}
         job.adapted_at = now()
         if adapter is not None:
