@@ -7,7 +7,20 @@
 ...         print(job.task_id, job.results)
 """
 
-from arcadapt.client import Client
-from arcadapt.errors import ApiError, ArcadaptError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from arcadapt.client import Client
+    from arcadapt.errors import ApiError, ArcadaptError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
 
 __all__ = ["ApiError", "ArcadaptError", "Client", "ServerUnreachable", "UnexpectedAnswer", "WaitTimedOut"]
+
+_HOME: Final = dict.fromkeys(__all__, "arcadapt.errors") | {"Client": "arcadapt.client"}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when asked for: the command line lives in this package too, and its --help must not wait for the client.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

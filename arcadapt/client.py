@@ -96,8 +96,8 @@ class Client:
     ) -> SolveResponse:
         """Submits one task (ARC's own JSON: `train` and `test`) or many (`{id: task}`).
 
-        Test outputs in the tasks are used for scoring only. With an `idempotency_key` a repeated call gives the batch of
-        the first one.
+        Test outputs in the tasks are used for scoring only. With an `idempotency_key` a repeated call gives the first
+        one's batch.
         """
         body: dict[str, Any] = {}
         if {"train", "test"} <= tasks.keys():
@@ -177,9 +177,12 @@ class Client:
         """A batch: counts by status, scores where test outputs were sent, and its jobs."""
         return self._fetch(BatchDetail, "GET", f"/batches/{batch_id}")
 
-    def submission(self, batch_id: JobId) -> dict[str, list[SubmissionEntry]]:
-        """The batch's answers in the form of Kaggle's `submission.json`."""
-        answer = self._request("GET", f"/batches/{batch_id}/submission")
+    def submission(self, batch_id: JobId, *, partial: bool = False) -> dict[str, list[SubmissionEntry]]:
+        """The batch's answers in the form of Kaggle's `submission.json`.
+
+        An `ApiError` with code `batch_unfinished` while jobs are unfinished, unless `partial`.
+        """
+        answer = self._request("GET", f"/batches/{batch_id}/submission", params={"partial": partial})
         try:
             return _SUBMISSION.validate_json(answer.content)
         except ValidationError as error:
@@ -238,20 +241,35 @@ class Client:
         poll(look, every_s=poll_s, timeout_s=timeout_s)
         return looks[0]
 
-    def _fetch(self, model: type[M], method: Literal["GET", "POST"], path: str, **arguments: Any) -> M:
-        answer = self._request(method, path, **arguments)
+    def _fetch(
+        self,
+        model: type[M],
+        method: Literal["GET", "POST"],
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> M:
+        answer = self._request(method, path, json=json, params=params, headers=headers)
         try:
             return model.model_validate_json(answer.content)
         except ValidationError as error:
             raise _unexpected(answer, error) from error
 
-    def _request(self, method: Literal["GET", "POST"], path: str, **arguments: Any) -> httpx.Response:
+    def _request(
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, **arguments)
+            answer = self._http.request(method, path, json=json, params=params, headers=headers)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the request cannot be written as JSON: {error}") from error
         if not answer.is_success:
             raise _refusal(answer)
         return answer

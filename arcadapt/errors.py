@@ -9,7 +9,7 @@ ArcadaptError
 ├── InvalidOverride (ValueError)   a settings file or `--set` that cannot be read
 └── StackError (RuntimeError)      the local stack cannot start or go on
     ├── AlreadyRunning             another `arcadapt up` owns the folder
-    └── StartInterrupted           somebody asked the stack to stop while it was starting
+    └── Interrupted           somebody asked the stack to stop while it was starting
 """
 
 from dataclasses import dataclass
@@ -81,5 +81,5 @@ class AlreadyRunning(StackError):
     """Another process runs the local stack of this folder."""
 
 
-class StartInterrupted(StackError):
-    """The stack was asked to stop before it was up."""
+class Interrupted(ArcadaptError):
+    """Ctrl-C or SIGTERM came before the work was done."""

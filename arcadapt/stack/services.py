@@ -45,19 +45,19 @@ def api_service(folder: StackFolder, *, listening: socket.socket, env: Mapping[s
 
 def worker_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
     """The GPU worker: adapts and samples."""
-    command = _celery("worker@%h", "--queues", "adapt,sample")
+    command = _celery("worker.app", "worker", "--queues", "adapt,sample")
     return _service("worker", command, folder=folder, env=env, stopping=((signal.SIGTERM, WORKER_PATIENCE_S),))
 
 
 def beat_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
     """Beat and what it triggers: the outbox relay and the reaper."""
     schedule = str(folder.root / "beat-schedule")
-    command = _celery("beat@%h", "--queues", "maintenance", "--beat", "--schedule", schedule)
+    command = _celery("worker.clock", "beat", "--queues", "maintenance", "--beat", "--schedule", schedule)
     return _service("beat", command, folder=folder, env=env, stopping=((signal.SIGTERM, 10.0),))
 
 
-def _celery(name: str, *arguments: str) -> tuple[str, ...]:
-    program = ("-m", "celery", "--app", "worker.app", "worker", "--hostname", name)
+def _celery(app: str, name: str, *arguments: str) -> tuple[str, ...]:
+    program = ("-m", "celery", "--app", app, "worker", "--hostname", f"{name}@%h")
     return (*program, "--pool", "solo", "--loglevel", "INFO", *arguments)
 
 

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import httpx
 
-from arcadapt.errors import StackError, StartInterrupted
+from arcadapt.errors import StackError, Interrupted
 from arcadapt.stack.child import Child, ChildSpec, start_log
 from arcadapt.stack.database import prepare_database
 from arcadapt.stack.folder import FolderLock, RunningStack, StackFolder
@@ -196,7 +196,7 @@ class Stack:
 
     def _check_stopping(self) -> None:
         if self._stopping.is_set():
-            raise StartInterrupted("interrupted while starting")
+            raise Interrupted("interrupted while starting")
 
     def _url(self, listening: socket.socket) -> str:
         host, port = listening.getsockname()[:2]

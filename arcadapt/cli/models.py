@@ -1,0 +1,71 @@
+"""Commands about models: `models list`, `models register`, `merge`, `pretrain`."""
+
+# ruff: noqa: PLC0415 - commands load what they need when they run: torch takes seconds, --help must not
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from arcadapt.cli.options import ApiKey, Json, Url
+
+app = typer.Typer()
+registry = typer.Typer(help="The base models that jobs may name.", no_args_is_help=True)
+
+
+@registry.command("list")
+def list_models(*, as_json: Json = False, url: Url = None, api_key: ApiKey = None) -> None:
+    """List the registered base models."""
+    from arcadapt.cli import connecting, output
+
+    with connecting.connect(url, api_key) as client:
+        models = client.base_models()
+        output.print_json(models) if as_json else output.results().print(output.models_table(models))
+
+
+@registry.command()
+def register(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What jobs call it, in settings.base_model.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A local folder, a hub id OWNER/NAME, or bundled:NAME.")
+    ],
+    *,
+    revision: Annotated[str | None, typer.Option("--revision", help="Of a hub model.")] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option("--database-url", envvar="ARCADAPT_DATABASE_URL", help="Else the stack's in this folder."),
+    ] = None,
+) -> None:
+    """Make a base model known to the service, or say anew where it comes from. Workers must be able to read it."""
+    from arcadapt.cli import registering
+
+    registering.register(name, source, revision=revision, database_url=database_url)
+
+
+@app.command()
+def merge(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A local folder, a hub id OWNER/NAME, or bundled:NAME.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT adapter's folder, or a downloaded zip.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Fold an adapter into its base model, checked, with a manifest of hashes."""
+    from arcadapt.cli import merging
+
+    merging.merge_adapter(base, adapter, out, as_json=as_json)
+
+
+@app.command()
+def pretrain(
+    *,
+    config: Annotated[Path, typer.Option("--config", help="The recipe, as YAML.")],
+    out: Annotated[Path, typer.Option("--out", help="Checkpoints and log; a run that is there goes on.")],
+    hours: Annotated[float | None, typer.Option("--hours", min=0.001, help="Budget; else the recipe's.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Budget in steps instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a small base model from nothing, on synthetic tasks and ARC's training split."""
+    from arcadapt.cli import pretraining
+
+    pretraining.run(config, out, hours=hours, max_steps=max_steps, as_json=as_json)
