@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from structlog import get_logger
 
 from arc_engine.tasks import escape_pointer
@@ -50,6 +51,8 @@ _HTTP_CODES: Final[Mapping[int, str]] = {
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.UNAUTHORIZED: "unauthorized",
 }
+
+_Handler: TypeAlias = Callable[[Request, Exception], Coroutine[Any, Any, Response]]
 
 log = get_logger()
 
@@ -159,6 +162,8 @@ def _as_problem(error: Exception) -> Problem:
             return _from_jobs(error)
         case RequestValidationError():
             return _from_parameters(error)
+        case ClientDisconnect():
+            return Problem("bad_request", "the connection was closed before the body was whole")
         case HTTPException():
             code = _HTTP_CODES.get(error.status_code, "bad_request")
             return Problem(code, str(error.detail), headers=error.headers)
@@ -186,19 +191,17 @@ def _from_parameters(error: RequestValidationError) -> Problem:
     return Problem("invalid_parameter", f"{faults[0].pointer}: {faults[0].message}", errors=faults[:MAX_ERRORS])
 
 
-HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Exception], Coroutine[Any, Any, Response]]]] = (
-    dict.fromkeys(
-        (
-            Problem,
-            JobsError,
-            RequestValidationError,
-            HTTPException,
-            OperationalError,
-            InterfaceError,
-            PoolTimeout,
-            Exception,
-        ),
-        _on_problem,
-    )
+_HANDLED: Final = (
+    Problem,
+    JobsError,
+    RequestValidationError,
+    HTTPException,
+    ClientDisconnect,
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    Exception,
 )
+
+HANDLERS: Final[dict[int | type[Exception], _Handler]] = dict.fromkeys(_HANDLED, _on_problem)
 """Exception class to handler, as FastAPI takes it."""

@@ -1,4 +1,4 @@
-"""The real application on a database of the test's own, and a stand-in for the worker that writes what a worker writes."""
+"""The real application on a database of the test's own, and a stand-in for the worker that writes what one writes."""
 
 import json
 import zipfile

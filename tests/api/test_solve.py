@@ -1,5 +1,6 @@
 """POST /solve: what is accepted, and what a client can rely on afterwards."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Callable
@@ -73,8 +74,6 @@ def test_the_doorbells_ring_after_the_commit(submit: Submit, database: SessionFa
 
 
 def _job_id(message: dict[str, Any]) -> str:
-    import base64
-
     return json.loads(base64.b64decode(message["body"]))[1]["job_id"]
 
 
