@@ -39,14 +39,14 @@ def unpack(source: Path, folder: Path) -> Mapping[str, Any]:
     try:
         with zipfile.ZipFile(source) as archive:
             _check_names(archive)
-            manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
+            manifest = json.loads(archive.read(MANIFEST))
             for name in ADAPTER_FILES:
                 with archive.open(name) as reader, (folder / name).open("wb") as writer:
                     shutil.copyfileobj(reader, writer)
     except (zipfile.BadZipFile, ValueError) as error:
         raise InvalidAdapterZip(str(error)) from error
     hashes = {name: _sha256(folder / name) for name in ADAPTER_FILES}
-    if manifest.get("files") != hashes:
+    if not isinstance(manifest, dict) or manifest.get("files") != hashes:
         raise InvalidAdapterZip("the files are not those that the manifest names")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return manifest

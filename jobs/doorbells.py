@@ -30,7 +30,7 @@ MESSAGE_OF: Final = {Queue.ADAPT.value: ADAPT, Queue.SAMPLE.value: SAMPLE}
 """The message that a worker of each queue listens for. Its one argument is `job_id`, as text."""
 
 CONNECT_TIMEOUT_S: Final = 2.0
-ANSWER_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = 5.0
 
 log = structlog.get_logger()
 
