@@ -2,5 +2,7 @@
 
 pytest_plugins = [
     "tests.fixtures.models",
+    "tests.fixtures.properties",
     "tests.fixtures.servers",
+    "tests.fixtures.stack",
 ]
