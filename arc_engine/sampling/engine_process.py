@@ -21,7 +21,7 @@ from arc_engine.sampling.wire import EngineOptions, Request, parse_completions, 
 
 log = logging.getLogger(__name__)
 
-COMMAND: Final = (sys.executable, "-m", "arc_engine.sampling.vllm_engine")
+ENGINE_COMMAND: Final = (sys.executable, "-m", "arc_engine.sampling.vllm_engine")
 
 
 class EngineDied(SamplerFailed):
@@ -54,7 +54,7 @@ class EngineProcess:
         environment: Mapping[str, str],
         limits: Limits,
         log_file: Path | None,
-        command: tuple[str, ...] = COMMAND,
+        command: tuple[str, ...] = ENGINE_COMMAND,
     ) -> None:
         self.options = options
         self._limits = limits
@@ -117,8 +117,7 @@ class EngineProcess:
         """Ends the process at once, with all that it started; harmless when it has ended."""
         self._killed.set()
         self._spawned.wait()
-        if self._process is not None:
-            # The keeper reaps it. A group that has gone is as good as killed.
+        if self._process is not None and self._process.poll() is None:  # else the number may be another's by now
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from arc_engine.errors import AdapterRefused, SamplerFailed
 from arc_engine.sampling.acceptance import check_adapter
-from arc_engine.sampling.engine_process import EngineDied, EngineProcess, Limits
+from arc_engine.sampling.engine_process import ENGINE_COMMAND, EngineDied, EngineProcess, Limits
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
 from arc_engine.sampling.wire import AdapterName, EngineOptions, Request
 
@@ -30,7 +30,8 @@ class VllmOptions:
     """How engines are started.
 
     `max_lora_rank` is where the engine starts; it grows when an adapter needs more. `kv_cache_gib` None: 1 on a CPU, 8
-    on a GPU. `log_file` None: the engine writes to our standard error.
+    on a GPU. `log_file` None: the engine writes to our standard error. `command` is what is run as the engine, for
+    example below numactl; its options are appended.
     """
 
     max_lora_rank: int = 16
@@ -38,6 +39,7 @@ class VllmOptions:
     kv_cache_gib: float | None = None
     log_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    command: tuple[str, ...] = ENGINE_COMMAND
 
 
 class VllmSampler:
@@ -133,6 +135,7 @@ class VllmSampler:
             environment=os.environ,
             limits=options.limits,
             log_file=options.log_file,
+            command=options.command,
         )
 
 

@@ -1,5 +1,6 @@
 """Adapters on disk, prompts, and transformers as the reference to compare with."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from arc_engine.sampling.protocol import AdapterFolder, Prompt, SamplingParameters
+from arc_engine.sampling.protocol import AdapterFolder, Prompt
 
 STOP = 2  # <eos> of the tiny base
-GREEDY = SamplingParameters(num_samples=1, temperature=0.0, top_p=1.0, max_new_tokens=24, stop_token_id=STOP)
-NUCLEUS = SamplingParameters(num_samples=3, temperature=0.8, top_p=0.9, max_new_tokens=24, stop_token_id=STOP)
 
 
 def make_adapter(base: Path, folder: Path, *, rank: int, seed: int, name: str | None = None) -> AdapterFolder:
@@ -29,6 +28,12 @@ def make_adapter(base: Path, folder: Path, *, rank: int, seed: int, name: str | 
                 torch.nn.init.normal_(parameter, std=0.3 / rank**0.5)
     adapted.save_pretrained(folder)
     return AdapterFolder(name=name or folder.name, path=folder, rank=rank)
+
+
+@pytest.fixture(scope="session")
+def new_adapter(tiny_base: Path) -> Callable[..., AdapterFolder]:
+    """Makes adapters of the tiny base."""
+    return functools.partial(make_adapter, tiny_base)
 
 
 @pytest.fixture(scope="session")
