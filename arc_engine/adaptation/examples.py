@@ -8,20 +8,23 @@ original task every time, never on top of one another, and `Task` has no test ou
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from arc_engine.encoders import parse_encoder
 from arc_engine.errors import TaskTooLong
+from arc_engine.grids import shape
 from arc_engine.prompts import render
 from arc_engine.settings import AdaptationSettings, LossOn, PromptSettings
 from arc_engine.tasks import Pair, Task
 from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer, tokenize
 from arc_engine.views import ViewDistribution
 
-# A view can change how many tokens a grid takes (a row has fewer line ends than a column), so a task that does not fit
-# under one view may fit under another. There are eight symmetries; this many draws have seen them all.
+# A row has fewer line ends than a column, so a task that does not fit under one view may fit under one that exchanges
+# rows and columns, or the other way round. This many draws have seen both.
 MAX_DRAWS: Final = 100
 MIN_PAIRS: Final = 2  # one to learn from, one to predict
+
+_Shapes: TypeAlias = frozenset[tuple[tuple[int, int], tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class ExampleSource:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._rng = rng
+        self._too_long: set[_Shapes] = set()
 
     def draw(self) -> Example:
         """The next sequence.
@@ -76,9 +80,13 @@ class ExampleSource:
         """
         for _ in range(MAX_DRAWS):
             pairs = draw_example(self._task, rng=self._rng, views=self._views)
+            shapes = frozenset((shape(pair.input), shape(pair.output)) for pair in pairs)
+            if shapes in self._too_long:
+                continue
             tokens = self._fit(pairs)
             if tokens is not None:
                 return Example(tokens.ids, targets(tokens, loss_on=self._loss_on))
+            self._too_long.add(shapes)
         raise TaskTooLong(
             f"no two demonstrations of the task fit into a training sequence of {self._max_tokens} tokens"
         )

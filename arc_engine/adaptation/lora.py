@@ -57,7 +57,9 @@ def export(peft_model: PeftModel, *, base_name: str) -> Adapter:
     state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)  # True or "auto" would ask the hub
     config = {**peft_model.peft_config["default"].to_dict(), "inference_mode": True}
     config["base_model_name_or_path"] = base_name  # PEFT puts this machine's path there
+    # PEFT lists every layer of a small model by its full name; by their last part, the names are the same for any size.
+    config["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
     return Adapter(
-        config=json.loads(json.dumps(config, default=sorted)),  # PEFT keeps the target modules as a set
+        config=json.loads(json.dumps(config, default=sorted)),  # PEFT keeps lists of names as sets
         tensors={name: state[name].detach().to("cpu", torch.float32, copy=True).contiguous() for name in sorted(state)},
     )

@@ -14,6 +14,9 @@ from arc_engine.tokens import Tokenizer
 # Models that change their logits after the output layer. Our losses take the output layer alone.
 LOGIT_CHANGING_OPTIONS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
+# Every prompt holds digits and line ends, and some tokenizers of other classes than the model's own drop the latter.
+PROBE: Final = "I12\n30O"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedBase:
@@ -55,7 +58,7 @@ def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = 
     return LoadedBase(
         folder=folder,
         model=_frozen(model, folder=folder).to(device),
-        tokenizer=tokenizer,
+        tokenizer=_lossless(tokenizer, folder=folder),
         device=device,
         max_positions=model.config.max_position_embeddings,
     )
@@ -63,7 +66,14 @@ def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = 
 
 def _frozen(model: Any, *, folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
     for option in LOGIT_CHANGING_OPTIONS:
-        if getattr(model.config, option, None) not in {None, 1, 1.0}:
+        if getattr(model.config, option, None) not in {None, 1}:
             raise BaseModelError(f"{folder}: models with {option} are not supported")
     # Evaluation mode also while adapting: the only dropout would be the base model's own, drawn from global state.
     return model.eval().requires_grad_(requires_grad=False)
+
+
+def _lossless(tokenizer: Tokenizer, *, folder: Path) -> Tokenizer:
+    again = tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False), skip_special_tokens=True)
+    if again.strip() != PROBE:  # some put a space before the first word
+        raise BaseModelError(f"{folder}: the tokenizer turns {PROBE!r} into {again!r}")
+    return tokenizer

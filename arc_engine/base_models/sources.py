@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from arc_engine.errors import BaseModelError
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from arc_engine.base_models.loading import load_base
 from arc_engine.errors import BaseModelError
+from arc_engine.tokenizer import save_tokenizer
 
 
 def test_loads_a_frozen_float32_model_with_its_tokenizer(tiny_base):
@@ -62,4 +63,11 @@ def test_refuses_models_that_change_their_logits_after_the_output_layer(tiny_bas
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
     with pytest.raises(BaseModelError, match="final_logit_softcapping"):
+        load_base(folder)
+
+
+def test_refuses_a_tokenizer_that_loses_line_ends(tiny_qwen2, tmp_path):
+    folder = shutil.copytree(tiny_qwen2, tmp_path / "wrong-tokenizer")
+    save_tokenizer(folder, model_max_length=4096)  # transformers replaces its splitting by Qwen2's own
+    with pytest.raises(BaseModelError, match="the tokenizer turns"):
         load_base(folder)

@@ -1,0 +1,298 @@
+"""Adapting a real tiny model: it learns, repeats bit for bit, and leaves no trace in the base."""
+
+import hashlib
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from arc_engine.adaptation.adapt import adapt
+from arc_engine.adaptation.schedule import learning_rate_factor
+from arc_engine.base_models.loading import load_base
+from arc_engine.errors import AdaptationStopped, BaseModelError, Diverged, TaskTooLong
+from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
+from arc_engine.tasks import parse_task
+
+MIRROR = {
+    "train": [
+        {"input": [[1, 2], [3, 4]], "output": [[2, 1], [4, 3]]},
+        {"input": [[5, 0, 7]], "output": [[7, 0, 5]]},
+        {"input": [[8], [9]], "output": [[8], [9]]},
+    ],
+    "test": [{"input": [[3, 2, 1]]}],
+}
+TASK, _ = parse_task(MIRROR)
+SETTINGS = AdaptationSettings(lora_rank=4, lora_alpha=8, max_steps=6, batch_size=2, learning_rate=5e-3, seed=7)
+
+
+@pytest.fixture(scope="module", params=["tiny_base", "tiny_qwen2"])
+def base(request):
+    return load_base(request.getfixturevalue(request.param), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_base):
+    return load_base(tiny_base, device="cpu")
+
+
+def run(base, task=TASK, *, settings=SETTINGS, observe=None):
+    steps = []
+
+    def record(step):
+        steps.append(step)
+        if observe is not None:
+            observe(step)
+
+    adapter = adapt(base, task, settings=settings, prompt=PromptSettings(), observe=record)
+    return adapter, steps
+
+
+def changed(**values):
+    return SETTINGS.model_copy(update=values)
+
+
+def fingerprint(base):
+    """Everything about a model that an adaptation could leave changed."""
+    weights = hashlib.sha256()
+    for name, tensor in base.model.state_dict().items():
+        weights.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    modules = [(name, id(module), type(module), module.training) for name, module in base.model.named_modules()]
+    grads = [(name, weight.requires_grad, weight.grad) for name, weight in base.model.named_parameters()]
+    return weights.hexdigest(), modules, grads, hasattr(base.model, "peft_config")
+
+
+def global_randomness():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+
+def test_every_step_is_told_and_the_loss_falls(base):
+    settings = changed(max_steps=40, augmentation=AugmentationSettings(dihedral=False, colours=False))
+    _, steps = run(base, settings=settings)
+    assert [step.step for step in steps] == list(range(1, 41))
+    assert sum(step.loss for step in steps[-5:]) < 0.5 * sum(step.loss for step in steps[:5])
+    assert all(math.isfinite(step.loss) and step.grad_norm > 0 for step in steps)
+    assert [step.learning_rate for step in steps] == [
+        5e-3 * learning_rate_factor(step.step, scheduler="linear", max_steps=40, warmup_ratio=0.05) for step in steps
+    ]
+    elapsed = [step.elapsed_s for step in steps]
+    assert elapsed == sorted(elapsed)
+    assert elapsed[0] > 0
+
+
+def test_tokens_are_those_of_the_sequences(base):
+    # Per pair I, O and <eos> and the grids' cells and line ends: 3 + 5 + 5, 3 + 3 + 3, 3 + 3 + 3; <bos>, if any.
+    start = 0 if base.tokenizer.bos_token_id is None else 1
+    settings = changed(max_steps=2, batch_size=3, augmentation=AugmentationSettings(dihedral=False))
+    _, steps = run(base, settings=settings)
+    assert [step.tokens for step in steps] == [3 * (start + 13 + 9 + 9)] * 2
+
+
+def test_the_first_loss_is_that_of_the_base_model(base):
+    _, first = run(base, settings=changed(max_steps=1))
+    _, other_adapter = run(base, settings=changed(max_steps=1, lora_rank=8, lora_alpha=100.0))
+    assert first[0].loss == other_adapter[0].loss
+
+
+def test_the_same_seed_gives_the_same_losses_and_weights_bit_for_bit(base):
+    adapter, steps = run(base)
+    again, steps_again = run(base)
+    assert [(s.loss, s.grad_norm, s.tokens) for s in steps] == [(s.loss, s.grad_norm, s.tokens) for s in steps_again]
+    assert adapter.config == again.config
+    assert all(torch.equal(adapter.tensors[name], again.tensors[name]) for name in adapter.tensors)
+
+
+def test_another_process_gets_the_same_losses_bit_for_bit(llama, tmp_path):
+    script = """
+import json, sys
+from pathlib import Path
+import torch
+from arc_engine.adaptation.adapt import adapt
+from arc_engine.base_models.loading import load_base
+from arc_engine.settings import AdaptationSettings, PromptSettings
+from arc_engine.tasks import parse_task
+request = json.loads(sys.stdin.read())
+torch.set_num_threads(request["num_threads"])
+torch.manual_seed(1234)  # somebody else's use of the global generator makes no difference
+losses = []
+adapt(load_base(Path(request["base"]), device="cpu"), parse_task(request["task"])[0],
+      settings=AdaptationSettings.model_validate(request["settings"]), prompt=PromptSettings(),
+      observe=lambda step: losses.append(step.loss.hex()))
+print(json.dumps(losses))
+"""
+    request = {
+        "base": str(llama.folder),
+        "task": MIRROR,
+        "settings": SETTINGS.model_dump(),
+        "num_threads": torch.get_num_threads(),
+    }
+    child = subprocess.run(
+        [sys.executable, "-c", script], input=json.dumps(request), capture_output=True, text=True, check=True
+    )
+    _, steps = run(llama)
+    assert json.loads(child.stdout) == [step.loss.hex() for step in steps]
+
+
+def test_another_seed_gives_other_losses(llama):
+    _, steps = run(llama)
+    _, others = run(llama, settings=changed(seed=8))
+    assert [step.loss for step in steps] != [step.loss for step in others]
+
+
+def test_the_base_and_the_global_random_state_are_as_before(base):
+    before, randomness = fingerprint(base), global_randomness()
+    run(base)
+    assert fingerprint(base) == before
+    assert global_randomness() == randomness
+
+
+@pytest.mark.parametrize("error", [AdaptationStopped("cancelled"), KeyboardInterrupt(), ValueError("a fault of ours")])
+def test_an_observer_that_raises_stops_the_training_and_leaves_the_base_as_before(base, error):
+    before, randomness = fingerprint(base), global_randomness()
+    seen = []
+
+    def stop(step):
+        seen.append(step.step)
+        if step.step == 2:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        run(base, observe=stop)
+    assert raised.value is error
+    assert seen == [1, 2]
+    assert fingerprint(base) == before
+    assert global_randomness() == randomness
+
+
+def test_a_step_that_is_not_finite_is_an_error_and_not_a_step(tiny_base):
+    base = load_base(tiny_base, device="cpu")
+    base.model.model.layers[1].mlp.up_proj.weight.data[0, 0] = math.nan
+    seen = []
+    with pytest.raises(Diverged) as diverged:
+        run(base, observe=seen.append)
+    assert diverged.value.step == 1
+    assert math.isnan(diverged.value.loss)
+    assert seen == []
+    assert not hasattr(base.model, "peft_config")
+
+
+def test_a_base_that_carries_an_adapter_is_refused_and_left_alone(llama):
+    inner = []
+
+    def adapt_again(step):
+        with pytest.raises(BaseModelError, match="carries an adapter already"):
+            run(llama)
+        inner.append(step)
+
+    _, steps = run(llama, observe=adapt_again)
+    assert inner == steps
+
+
+def test_a_task_that_fits_no_sequence_is_too_long(llama):
+    before = fingerprint(llama)
+    large = [[1] * 30] * 30
+    task, _ = parse_task({"train": [{"input": large, "output": large}] * 2, "test": [{"input": large}]})
+    with pytest.raises(TaskTooLong):
+        run(llama, task, settings=changed(max_seq_len=64))
+    assert fingerprint(llama) == before
+
+
+def test_the_models_own_positions_bound_the_sequence(llama):
+    large = [[1] * 30] * 30
+    pairs = [{"input": large, "output": large}] * 5  # 1,861 tokens each; the model has 4,096 positions
+    task, _ = parse_task({"train": pairs, "test": [{"input": large}]})
+    _, steps = run(llama, task, settings=changed(max_seq_len=100_000, max_steps=1, batch_size=1))
+    assert steps[0].tokens == 1 + 2 * 1861
+
+
+def test_a_task_with_one_pair_is_adapted_to(llama):
+    task, _ = parse_task({"train": MIRROR["train"][:1], "test": MIRROR["test"]})
+    _, steps = run(llama, task)
+    assert len(steps) == 6
+
+
+def test_test_outputs_sent_by_the_client_change_nothing(llama):
+    def sent(output):
+        return {**MIRROR, "test": [{"input": [[3, 2, 1]], "output": output}]}
+
+    (right, right_solution), (wrong, wrong_solution) = parse_task(sent([[1, 2, 3]])), parse_task(sent([[9, 9], [9, 9]]))
+    assert right_solution != wrong_solution
+    assert right == wrong == TASK
+    _, steps = run(llama, right)
+    _, others = run(llama, wrong)
+    assert [step.loss for step in steps] == [step.loss for step in others]
+
+
+def test_weight_decay_clipping_and_alpha_do_what_they_say(llama):
+    def last_loss(**values):
+        return run(llama, settings=changed(**values))[1][-1].loss
+
+    plain = last_loss()
+    assert last_loss(weight_decay=0.5) != plain
+    assert last_loss(max_grad_norm=1e-6) != plain
+    assert last_loss(lora_alpha=16.0) != plain
+    assert last_loss(lora_rank=2) != plain
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("tiny_base", torch.float32), ("tiny_qwen2", torch.bfloat16)])
+def test_plain_peft_in_a_fresh_process_gives_the_logits_of_training(name, dtype, request, tmp_path):
+    base = load_base(request.getfixturevalue(name), device="cpu", dtype=dtype)
+    ids = torch.tensor([base.tokenizer.encode("I12\n34O21\n43", add_special_tokens=False)])
+    at_the_end = {}
+
+    def look(step):
+        if step.step == SETTINGS.max_steps:  # the adapter is still in place, its last update done
+            with torch.no_grad():
+                at_the_end["logits"] = base.model(ids).logits
+
+    adapter, _ = run(base, observe=look)
+    adapter.save(tmp_path / "adapter")
+    script = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter, ids, dtype, out = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+with torch.no_grad():
+    before = model(torch.load(ids)).logits
+    after = PeftModel.from_pretrained(model, adapter).eval()(torch.load(ids)).logits
+torch.save((before, after), out)
+"""
+    torch.save(ids, tmp_path / "ids.pt")
+    arguments = [
+        base.folder,
+        tmp_path / "adapter",
+        tmp_path / "ids.pt",
+        str(dtype).removeprefix("torch."),
+        tmp_path / "out.pt",
+    ]
+    subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=True, capture_output=True)
+    before, after = torch.load(tmp_path / "out.pt")
+    assert (after - before).abs().max() > 0.1, "the adapter does something"
+    torch.testing.assert_close(after, at_the_end["logits"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_adapter_folder_is_plain_lora_that_names_no_path(llama, tmp_path):
+    adapter, _ = run(llama)
+    adapter.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["r"] == adapter.rank == 4
+    assert config["lora_alpha"] == 8
+    assert config["peft_type"] == "LORA"
+    assert config["base_model_name_or_path"] == "tiny-llama"
+    assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert len(adapter.tensors) == 2 * 7 * 2  # A and B of seven layers in each of two blocks
+    assert all(tensor.dtype == torch.float32 for tensor in adapter.tensors.values())
+
+
+def test_the_same_adapter_is_saved_as_the_same_bytes(llama, tmp_path):
+    for name in ("first", "second"):
+        run(llama)[0].save(tmp_path / name)
+    for file in (tmp_path / "first").iterdir():
+        assert file.read_bytes() == Path(tmp_path / "second" / file.name).read_bytes()

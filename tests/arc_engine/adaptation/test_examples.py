@@ -1,0 +1,173 @@
+"""Leave-one-out examples: views of the original task, every pair held out, targets only where the settings say."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arc_engine.adaptation.examples import ExampleSource, draw_example
+from arc_engine.errors import TaskTooLong
+from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
+from arc_engine.tasks import Pair, Task
+from arc_engine.tokenizer import build_tokenizer
+from arc_engine.views import NUM_DIHEDRAL, View, ViewDistribution
+
+pytestmark = pytest.mark.fast
+
+TOKENIZER = build_tokenizer(model_max_length=4096)
+UNCHANGED = AugmentationSettings(dihedral=False, colours=False)
+
+
+def square(size, colour):
+    return ((colour,) * size,) * size
+
+
+def task_of(sizes):
+    """Pair i: an all-i square of the given size, onto an all-(i + 5) square of that size."""
+    pairs = tuple(Pair(square(size, i), square(size, i + 5)) for i, size in enumerate(sizes))
+    return Task(train=pairs, test=(square(1, 0),))
+
+
+def source(task, *, max_tokens=4096, loss_on="later_outputs", augmentation=UNCHANGED, seed=0):
+    return ExampleSource(
+        task,
+        settings=AdaptationSettings(loss_on=loss_on, augmentation=augmentation),
+        prompt=PromptSettings(),
+        tokenizer=TOKENIZER,
+        max_tokens=max_tokens,
+        rng=random.Random(seed),
+    )
+
+
+def text(ids):
+    return TOKENIZER.decode(ids, skip_special_tokens=False)
+
+
+def target_text(example):
+    return text([token for token, is_target in zip(example.ids, example.is_target, strict=True) if is_target])
+
+
+def is_view_of(pairs, task):
+    """Whether some single view turns the task's pairs, in some order, into `pairs`."""
+    for dihedral in range(NUM_DIHEDRAL):
+        seen = Counter(
+            View(dihedral=dihedral, colours=colours).apply_pair(pair)
+            for pair in task.train
+            for colours in [colours_between(task, pairs, dihedral)]
+        )
+        if seen == Counter(pairs):
+            return True
+    return False
+
+
+def colours_between(task, pairs, dihedral):
+    """Pairs of `task_of` are all of one colour each: the permutation can be read off by their sizes, which differ."""
+    colours = dict.fromkeys(range(10))
+    by_size = {len(pair.input): pair for pair in pairs}
+    for pair in task.train:
+        for own, seen in ((pair.input, by_size[len(pair.input)].input), (pair.output, by_size[len(pair.input)].output)):
+            colours[own[0][0]] = seen[0][0]
+    free = iter(sorted(set(range(10)) - set(colours.values())))
+    return tuple(next(free) if colour is None else colour for colour in colours.values())
+
+
+@given(st.integers(0, 2**31))
+def test_every_example_is_a_view_of_the_original_task(seed):
+    task = task_of([1, 2, 3])
+    rng = random.Random(seed)
+    for _ in range(3):  # later draws do not build on earlier ones
+        assert is_view_of(draw_example(task, rng=rng, views=ViewDistribution()), task)
+
+
+@pytest.mark.parametrize("pair_order", [True, False])
+def test_every_pair_is_equally_often_the_held_out_one(pair_order):
+    task = task_of([1, 2, 3])
+    views = ViewDistribution(dihedral=False, colours=False, pair_order=pair_order)
+    rng = random.Random(0)
+    drawn = [draw_example(task, rng=rng, views=views) for _ in range(3000)]
+    held_out = Counter(pairs[-1] for pairs in drawn)
+    assert set(held_out) == set(task.train)
+    assert all(900 < count < 1100 for count in held_out.values())
+    assert len(set(drawn)) == (6 if pair_order else 3)
+
+
+def test_without_shuffling_the_context_keeps_its_order():
+    task = task_of([1, 2, 3, 4])
+    views = ViewDistribution(dihedral=False, colours=False, pair_order=False)
+    rng = random.Random(0)
+    for _ in range(20):
+        context = draw_example(task, rng=rng, views=views)[:-1]
+        assert list(context) == sorted(context, key=lambda pair: len(pair.input))
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "expected"),
+    [
+        ("test_output", "77\n77<eos>"),
+        ("later_outputs", "6<eos>77\n77<eos>"),
+        ("all_outputs", "5<eos>6<eos>77\n77<eos>"),
+    ],
+)
+def test_targets_are_the_answers_with_their_ends(loss_on, expected):
+    task = task_of([1, 1, 2])
+    order = UNCHANGED.model_copy(update={"pair_order": False})
+    drawn = [source(task, loss_on=loss_on, augmentation=order, seed=seed).draw() for seed in range(20)]
+    as_given = [example for example in drawn if text(example.ids) == "<bos>I0O5<eos>I1O6<eos>I22\n22O77\n77<eos>"]
+    assert as_given
+    assert {target_text(example) for example in as_given} == {expected}
+
+
+@pytest.mark.parametrize("loss_on", ["test_output", "later_outputs", "all_outputs"])
+def test_the_only_pair_of_a_task_is_its_target(loss_on):
+    example = source(task_of([1]), loss_on=loss_on).draw()
+    assert text(example.ids) == "<bos>I0O5<eos>"
+    assert target_text(example) == "5<eos>"
+
+
+def test_the_longest_context_pairs_are_dropped_to_fit():
+    # Tokens of a pair of n x n squares: I, n(n+1)-1, O, n(n+1)-1, <eos>.
+    task = task_of([1, 10, 2])  # 5, 221 and 13 tokens
+    examples = source(task, max_tokens=1 + 221 + 13)
+    seen = {text(examples.draw().ids) for _ in range(200)}
+    lengths = Counter(len(TOKENIZER.encode(sequence, add_special_tokens=False)) for sequence in seen)
+    assert set(lengths) == {1 + 221 + 5, 1 + 5 + 13}
+    assert any(sequence.endswith(f"O{target}<eos>") for sequence in seen for target in ["5"])
+    big = "\n".join(["6" * 10] * 10)
+    assert any(sequence.endswith(f"O{big}<eos>") for sequence in seen), "the longest pair is still a target"
+
+
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=6), st.integers(12, 400), st.integers(0, 1000))
+def test_no_sequence_is_longer_than_allowed(sizes, max_tokens, seed):
+    task = task_of([min(size, 8) for size in sizes][:5])
+    examples = source(task, max_tokens=max_tokens, augmentation=AugmentationSettings(), seed=seed)
+    shortest = sorted(2 * (size * (size + 1) - 1) + 3 for size in sizes[:5])[:2]
+    if 1 + sum(shortest) > max_tokens:
+        with pytest.raises(TaskTooLong):
+            examples.draw()
+        return
+    for _ in range(5):
+        example = examples.draw()
+        assert len(example) == len(example.is_target) <= max_tokens
+        assert any(example.is_target)
+
+
+def test_a_task_without_two_pairs_that_fit_is_too_long():
+    with pytest.raises(TaskTooLong, match="20 tokens"):
+        source(task_of([5, 5]), max_tokens=20).draw()
+
+
+def test_a_task_that_fits_only_under_some_views_is_drawn_under_those():
+    wide, narrow = ((1,) * 30,), ((2,),)
+    task = Task((Pair(wide, narrow), Pair(wide, narrow)), (narrow,))
+    # A row of 30 cells has 30 tokens, the column that it turns into 59.
+    examples = source(task, max_tokens=1 + 2 * 34, augmentation=AugmentationSettings())
+    assert {len(examples.draw()) for _ in range(50)} == {69}
+
+
+def test_the_same_seed_draws_the_same_sequences():
+    task = task_of([1, 2, 3])
+    first, second, other = (source(task, augmentation=AugmentationSettings(), seed=seed) for seed in (1, 1, 2))
+    drawn = [[examples.draw() for _ in range(10)] for examples in (first, second, other)]
+    assert drawn[0] == drawn[1] != drawn[2]
