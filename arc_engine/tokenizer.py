@@ -12,25 +12,22 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-SPECIAL_TOKENS: Final = ("<pad>", "<bos>", "<eos>", "<unk>")
+SPECIAL_TOKENS: Final = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
 CHARACTERS: Final = ("\n", *(chr(code) for code in range(0x20, 0x7F)))
-VOCABULARY: Final = {token: number for number, token in enumerate((*SPECIAL_TOKENS, *CHARACTERS))}
+VOCABULARY: Final = {token: number for number, token in enumerate((*SPECIAL_TOKENS.values(), *CHARACTERS))}
 
 
 def build_tokenizer(*, model_max_length: int) -> PreTrainedTokenizerFast:
     """A character tokenizer of 100 tokens; `model_max_length` in tokens. Adds no special tokens by itself."""
-    model = Tokenizer(WordLevel(dict(VOCABULARY), unk_token="<unk>"))
+    model = Tokenizer(WordLevel(dict(VOCABULARY), SPECIAL_TOKENS["unk_token"]))
     model.pre_tokenizer = Split(Regex(r"[\s\S]"), behavior="isolated")
     model.decoder = Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=model,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
         model_max_length=model_max_length,
         clean_up_tokenization_spaces=False,
         padding_side="right",
+        **SPECIAL_TOKENS,
     )
 
 

@@ -47,7 +47,7 @@ def collate(prompts: Sequence[TokenizedPrompt], *, from_answer: int = FIRST_PRED
 
 
 class BatchStream:
-    """An endless stream of batches; a pool of sequences depends only on the seed, its number and the progress so far."""
+    """An endless stream of batches. A pool of sequences depends only on the seed, its number and the progress."""
 
     def __init__(self, corpus: Corpus, recipe: Recipe) -> None:
         self._corpus = corpus

@@ -1,7 +1,6 @@
 """Checkpoints of a pretraining run: safetensors and JSON, written beside and renamed into place."""
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ def save_checkpoint(
     save_file({name: t.contiguous() for name, t in state_tensors(optimisers)}, partial / "optimisers.safetensors")
     (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    partial.replace(final)
     for old in sorted(final.parent.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
     return final

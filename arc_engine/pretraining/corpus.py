@@ -33,7 +33,7 @@ class Corpus:
     """Draws tokenised training sequences; all randomness comes from the generator that the caller passes."""
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, *, arc_tasks: Sequence[SolvedTask] | None = None) -> None:
-        """`arc_tasks` defaults to the ARC-AGI-1 training split."""
+        """`arc_tasks` defaults to the ARC-AGI-1 training split; tasks too long for every stage are left out."""
         self._recipe = recipe
         self._tokenizer = tokenizer
         self._encoder = MinimalGridEncoder()
@@ -43,7 +43,8 @@ class Corpus:
         short = [task for task in tasks if num_tokens(task.pairs) <= recipe.held_out.arc_max_tokens]
         self.held_out = tuple(short[:: recipe.held_out.arc_every])
         held_ids = {task.task_id for task in self.held_out}
-        self.arc_tasks = tuple(task for task in tasks if task.task_id not in held_ids)
+        room = max(stage.max_tokens for stage in recipe.stages)
+        self.arc_tasks = tuple(task for task in tasks if task.task_id not in held_ids and _shortest(task) <= room)
         self._arc_fitting = {
             stage.name: [task for task in self.arc_tasks if _shortest(task) <= stage.max_tokens]
             for stage in recipe.stages
@@ -55,9 +56,10 @@ class Corpus:
         arc_share = stage.arc_share[0] + (stage.arc_share[1] - stage.arc_share[0]) * elapsed
         while True:
             pairs = self._arc_pairs(rng, stage) if rng.random() < arc_share else self._synthetic_pairs(rng, stage)
-            fitting = _fit(pairs, max_tokens=stage.max_tokens)
+            # Under the view first: a transposed grid has another number of line ends.
+            fitting = _fit(self.under_view(pairs, rng), max_tokens=stage.max_tokens)
             if len(fitting) >= MIN_PAIRS:
-                return self.tokens_of(self.under_view(fitting, rng))
+                return self.tokens_of(fitting)
 
     def under_view(self, pairs: Sequence[Pair], rng: Generator) -> tuple[Pair, ...]:
         """The pairs under one random dihedral and colour view."""
@@ -79,7 +81,7 @@ class Corpus:
         return draw_pairs(family, rng, size=size, num_pairs=int(rng.integers(low, high + 1)))
 
     def _arc_pairs(self, rng: Generator, stage: Stage) -> tuple[Pair, ...]:
-        """Any order of all pairs, so that each of them is the last one, and so left out of its own examples, in turn."""
+        """All pairs in any order, so that each of them is at times the last one, left out of the examples."""
         tasks = self._arc_fitting[stage.name]
         task = tasks[int(rng.integers(len(tasks)))]
         return tuple(task.pairs[i] for i in rng.permutation(len(task.pairs)))

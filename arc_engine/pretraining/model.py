@@ -37,8 +37,7 @@ def labelled_logits(model: LlamaForCausalLM, batch: Batch) -> tuple[torch.Tensor
 
     Padding is on the right and attention is causal, so no mask is needed; only labelled positions go through the head.
     """
-    # [sequences, tokens, hidden]
-    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state  # [sequences, tokens, hidden]
     labelled = batch.targets != IGNORED
     return model.lm_head(hidden[labelled]), batch.targets[labelled]
 

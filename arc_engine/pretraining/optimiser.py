@@ -31,9 +31,7 @@ def learning_rate_factor(settings: Optimisation, *, step: int, progress: float) 
     return max(0.0, min(warm, left, 1.0))
 
 
-def set_learning_rates(
-    optimisers: dict[str, torch.optim.Optimizer], settings: Optimisation, *, factor: float
-) -> None:
+def set_learning_rates(optimisers: dict[str, torch.optim.Optimizer], settings: Optimisation, *, factor: float) -> None:
     """Both peak rates times `factor`."""
     for name, peak in (("muon", settings.muon_learning_rate), ("adamw", settings.adamw_learning_rate)):
         for group in optimisers[name].param_groups:

@@ -64,7 +64,10 @@ class Held(_Strict):
 
 
 class Recipe(_Strict):
-    """Everything that decides a run. Exactly one of `max_steps` (reproducible) and `hours` (wall time) is the budget."""
+    """Everything that decides a run.
+
+    Exactly one of `max_steps` (reproducible) and `hours` (wall time: as far as this machine comes) is the budget.
+    """
 
     name: str
     seed: int

@@ -1,7 +1,6 @@
 """The pretraining loop: batch, step, log, checkpoint, validate, until the budget is used."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,10 +129,9 @@ class Pretraining:
 
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.out_dir)
-        if checkpoint is None:
-            return
-        self.state = load_checkpoint(checkpoint, self.model, self.optimisers)
-        self.stream.restore(self.state.stream)
+        if checkpoint is not None:
+            self.state = load_checkpoint(checkpoint, self.model, self.optimisers)
+            self.stream.restore(self.state.stream)
         _forget_after(self.out_dir / LOG_NAME, self.state.step)
 
 
@@ -142,14 +140,17 @@ def _forget_after(log: Path, step: int) -> None:
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
     partial = log.with_suffix(".partial")
     partial.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
-    os.replace(partial, log)
+    partial.replace(log)
 
 
 def pretrain(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], None] | None = None) -> Path:
     """Trains until the recipe's budget is used and returns the last checkpoint.
 
-    Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result is
-    bit for bit that of an uninterrupted run on the same machine and thread count. `on_step` is called after every step.
+    Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result
+    is bit for bit that of an uninterrupted run on the same machine and thread count. `on_step` is called after every
+    step.
+
+    Raises `Diverged` on a loss or gradient that is not finite; the last checkpoint stays.
     """
     run = Pretraining(recipe, out_dir=out_dir)
     while run.progress < 1.0:

@@ -13,8 +13,8 @@ _RETRIES = 6
 def draw_pairs(family: Family, rng: Generator, *, size: SizeRange, num_pairs: int) -> tuple[Pair, ...]:
     """`num_pairs` pairs of one rule of the family.
 
-    Pairs that show nothing (output equals input, input seen before) are drawn again a few times; a rule that does nothing
-    on most inputs may still yield one.
+    Pairs that show nothing (output equals input, input seen before) are drawn again a few times; a rule that does
+    nothing on most inputs may still yield one.
     """
     rule = family.make(rng, size)
     seen: set[bytes] = set()

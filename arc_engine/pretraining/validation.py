@@ -18,11 +18,12 @@ from arc_engine.tokens import TokenizedPrompt
 _STREAM = 1_000_003  # keeps the generator of held-out tasks apart from those of the training pools
 _NUM_PAIRS = 4
 _BATCH_TOKENS = 6000
+ARC_GROUP = "arc"
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutTask:
-    """A prompt whose last output is the question; `group` is its theme, or `arc`."""
+    """A prompt whose last output is the question; `group` is its theme, or `ARC_GROUP`."""
 
     group: str
     name: str
@@ -39,7 +40,7 @@ class Report:
 
     def rate(self, *, arc: bool) -> float:
         """Share of exact answers, of ARC tasks or of synthetic ones."""
-        counts = [count for group, count in self.groups.items() if (group == "arc") == arc]
+        counts = [count for group, count in self.groups.items() if (group == ARC_GROUP) == arc]
         return sum(solved for solved, _ in counts) / max(1, sum(asked for _, asked in counts))
 
 
@@ -51,7 +52,7 @@ def held_out_tasks(corpus: Corpus, recipe: Recipe) -> list[HeldOutTask]:
         for _ in range(recipe.held_out.tasks_per_family):
             pairs = _drawn(corpus, rng, name, recipe.held_out)
             found.append(HeldOutTask(FAMILIES[name].theme, name, corpus.tokens_of(pairs)))
-    found += [HeldOutTask("arc", task.task_id, corpus.tokens_of(task.pairs)) for task in corpus.held_out]
+    found += [HeldOutTask(ARC_GROUP, task.task_id, corpus.tokens_of(task.pairs)) for task in corpus.held_out]
     return found
 
 
@@ -84,8 +85,7 @@ def validate(model: LlamaForCausalLM, tasks: Iterable[HeldOutTask]) -> Report:
 def _count_right(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> list[tuple[int, int]]:
     last = [_only_last(task.prompt) for task in tasks]
     batch = collate(last)
-    # [sequences, tokens, hidden]
-    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state  # [sequences, tokens, hidden]
     labelled = batch.targets != IGNORED
     right = torch.zeros_like(labelled)
     right[labelled] = model.lm_head(hidden[labelled]).argmax(-1) == batch.targets[labelled]

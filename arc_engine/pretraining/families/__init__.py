@@ -6,8 +6,8 @@ from arc_engine.pretraining.families import (
     completing,
     composing,
     cropping,
-    painting,
     geometry,
+    painting,
     tiling,
 )
 from arc_engine.pretraining.families.registry import FAMILIES, Family, Rule, SizeRange, family
@@ -22,8 +22,8 @@ __all__ = [
     "completing",
     "composing",
     "cropping",
-    "painting",
     "family",
     "geometry",
+    "painting",
     "tiling",
 ]

@@ -4,7 +4,15 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import NUM_COLOURS, GridArray
-from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, colours, noise_inputs, scattered_inputs
+from arc_engine.pretraining.families.drawing import (
+    any_inputs,
+    coin,
+    colour,
+    colours,
+    noise_inputs,
+    scattered_inputs,
+    speckles,
+)
 from arc_engine.pretraining.families.measuring import commonest, neighbours
 from arc_engine.pretraining.families.registry import Rule, SizeRange, family
 
@@ -22,7 +30,7 @@ def recolour_map(rng: Generator, size: SizeRange) -> Rule:
     def draw(rng: Generator) -> GridArray:
         shape = blank(rng).shape
         cells = np.array(sources, np.uint8)[rng.integers(0, count, shape)]
-        return np.where(rng.random(shape) < density, cells, 0).astype(np.uint8)
+        return np.where(speckles(rng, shape, density), cells, 0).astype(np.uint8)
 
     return Rule(draw, lambda grid: table[grid])
 
@@ -63,7 +71,7 @@ def keep_colour(rng: Generator, size: SizeRange) -> Rule:
 
     def draw(rng: Generator) -> GridArray:
         grid = inner(rng)
-        grid[rng.random(grid.shape) < 0.3] = kept
+        grid[speckles(rng, grid.shape, 0.3)] = kept
         return grid
 
     def apply(grid: GridArray) -> GridArray:

@@ -7,7 +7,15 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import coin, colour, colours, noise_inputs, object_inputs, scattered_inputs
+from arc_engine.pretraining.families.drawing import (
+    coin,
+    colour,
+    colours,
+    noise_inputs,
+    object_inputs,
+    scattered_inputs,
+    speckles,
+)
 from arc_engine.pretraining.families.measuring import Mask, colour_counts, commonest, components
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
@@ -28,10 +36,10 @@ def _halves(rng: Generator, size: SizeRange, *, separator: int, sideways: bool) 
 
     def draw(rng: Generator) -> GridArray:
         shape = inner(rng).shape
-        first = np.where(rng.random(shape) < 0.5, one, 0)
-        second = np.where(rng.random(shape) < 0.5, two, 0)
+        first = np.where(speckles(rng, shape, 0.5), one, 0)
+        second = np.where(speckles(rng, shape, 0.5), two, 0)
         line = np.full((1 if separator else 0, shape[1]), separator)
-        whole = np.concatenate([first, line, second]).astype(np.uint8)
+        whole: GridArray = np.concatenate([first, line, second]).astype(np.uint8)
         return whole.T if sideways else whole
 
     return draw

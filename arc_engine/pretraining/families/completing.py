@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import coin, colour, noise_inputs
+from arc_engine.pretraining.families.drawing import coin, colour, noise_inputs, speckles
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
 
@@ -87,8 +87,9 @@ def unmask_periodic(rng: Generator, size: SizeRange) -> Rule:
         return grid
 
     def apply(grid: GridArray) -> GridArray:
-        rows, columns = np.indices(grid.shape)
-        return grid[rows % period_y, columns % period_x]
+        height, width = grid.shape
+        whole: GridArray = grid[np.arange(height) % period_y][:, np.arange(width) % period_x]
+        return whole
 
     return Rule(draw, apply)
 
@@ -141,7 +142,7 @@ def erase_noise(rng: Generator, size: SizeRange) -> Rule:
         stripes = rng.integers(0, 10, (height, 1)).astype(np.uint8)
         stripes[stripes == noise] = 0
         grid = np.repeat(stripes, width, axis=1)
-        grid[:, 1:][rng.random((height, width - 1)) < 0.25] = noise
+        grid[:, 1:][speckles(rng, (height, width - 1), 0.25)] = noise
         grid = np.roll(grid, int(rng.integers(width)), axis=1)
         return grid.T if sideways else grid
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, noise_inputs, object_inputs
+from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, noise_inputs, object_inputs, speckles
 from arc_engine.pretraining.families.measuring import bounding_box, components
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
@@ -70,7 +70,7 @@ def crop_to_colour(rng: Generator, size: SizeRange) -> Rule:
         grid[grid == kept] = 0
         h, w = (int(rng.integers(1, side)) for side in grid.shape)
         y, x = int(rng.integers(grid.shape[0] - h + 1)), int(rng.integers(grid.shape[1] - w + 1))
-        body = rng.random((h, w)) < 0.7
+        body = speckles(rng, (h, w), 0.7)
         body.flat[0] = body.flat[-1] = True
         grid[y : y + h, x : x + w][body] = kept
         return grid

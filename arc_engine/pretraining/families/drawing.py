@@ -1,13 +1,14 @@
 """Random input grids: noise, scattered cells, objects. Colour 0 is the background.
 
-Each `*_inputs` function fixes what the pairs of one task have in common (palette size, density, sometimes the shape) and
-returns a function that draws one grid.
+Each `*_inputs` function fixes what the pairs of one task have in common (palette size, density, sometimes the shape)
+and returns a function that draws one grid.
 """
 
 import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import NUM_COLOURS, GridArray
+from arc_engine.pretraining.families.measuring import Mask
 from arc_engine.pretraining.families.registry import Draw, SizeRange
 
 
@@ -26,7 +27,12 @@ def coin(rng: Generator, probability: float = 0.5) -> bool:
     return bool(rng.random() < probability)
 
 
-def shape_drawer(rng: Generator, size: SizeRange) -> "Draw":
+def speckles(rng: Generator, shape: tuple[int, ...], share: float) -> Mask:
+    """A mask in which every cell is set with probability `share`."""
+    return rng.random(shape) < share
+
+
+def shape_drawer(rng: Generator, size: SizeRange) -> Draw:
     """Blank grids; one task in two has the same shape throughout, one in three square grids only."""
     fixed = coin(rng)
     square = coin(rng, 0.35)
@@ -54,7 +60,7 @@ def noise_inputs(rng: Generator, size: SizeRange, *, background: bool | None = N
         grid = blank(rng)
         used = palette if fixed_palette else colours(rng, len(palette))
         cells = np.array(used, np.uint8)[rng.integers(0, len(used), grid.shape)]
-        grid = np.where(rng.random(grid.shape) < density, cells, grid).astype(np.uint8)
+        grid = np.where(speckles(rng, grid.shape, density), cells, grid).astype(np.uint8)
         if not grid.any():
             grid[rng.integers(grid.shape[0]), rng.integers(grid.shape[1])] = used[0]
         return grid
@@ -97,7 +103,7 @@ def _place_object(rng: Generator, grid: GridArray, paint: int, *, solid: bool, c
         h, w = (int(rng.integers(1, max(2, side // 2 + 1))) for side in (height, width))
         y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
         if certain or not grid[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1].any():
-            body = np.ones((h, w), bool) if solid else rng.random((h, w)) < 0.75
+            body = np.ones((h, w), bool) if solid else speckles(rng, (h, w), 0.75)
             body[rng.integers(h), rng.integers(w)] = True
             grid[y : y + h, x : x + w][body] = paint
             return
@@ -105,7 +111,6 @@ def _place_object(rng: Generator, grid: GridArray, paint: int, *, solid: bool, c
 
 def any_inputs(rng: Generator, size: SizeRange) -> Draw:
     """Noise, scattered cells or objects."""
-    pick = rng.random()
-    if pick < 0.55:
-        return noise_inputs(rng, size)
-    return scattered_inputs(rng, size) if pick < 0.75 else object_inputs(rng, size)
+    kinds = (noise_inputs, scattered_inputs, object_inputs)
+    kind = int(np.searchsorted((0.55, 0.75), rng.random(), side="right"))
+    return kinds[kind](rng, size)

@@ -10,6 +10,7 @@ from arc_engine.grids import NUM_COLOURS, GridArray
 Mask = NDArray[np.bool_]
 _SIDES = ((0, 1), (1, 0), (0, -1), (-1, 0))
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+NUM_NEIGHBOURS = len(_SIDES + _CORNERS)
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice]:

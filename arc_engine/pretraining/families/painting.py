@@ -13,8 +13,9 @@ from arc_engine.pretraining.families.drawing import (
     object_inputs,
     scattered_inputs,
     shape_drawer,
+    speckles,
 )
-from arc_engine.pretraining.families.measuring import bounding_box, neighbours, outside
+from arc_engine.pretraining.families.measuring import NUM_NEIGHBOURS, bounding_box, neighbours, outside
 from arc_engine.pretraining.families.registry import Rule, SizeRange, family
 
 
@@ -70,7 +71,7 @@ def fill_enclosed(rng: Generator, size: SizeRange) -> Rule:
             grid[y : y + h, x : x + w] = edge
             grid[y + 1 : y + h - 1, x + 1 : x + w - 1] = 0
         if coin(rng):
-            grid[rng.random(grid.shape) < 0.08] = 0
+            grid[speckles(rng, grid.shape, 0.08)] = 0
         return grid
 
     def apply(grid: GridArray) -> GridArray:
@@ -85,7 +86,7 @@ def hollow(rng: Generator, size: SizeRange) -> Rule:
     paint = 0 if coin(rng) else colour(rng)
 
     def apply(grid: GridArray) -> GridArray:
-        return np.where((grid > 0) & (neighbours(grid > 0) == 8), paint, grid).astype(np.uint8)
+        return np.where((grid > 0) & (neighbours(grid > 0) == NUM_NEIGHBOURS), paint, grid).astype(np.uint8)
 
     return Rule(object_inputs(rng, size.within(5, 30), most=2, solid=True), apply)
 

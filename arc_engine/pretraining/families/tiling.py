@@ -4,15 +4,9 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import Draw, any_inputs, coin, noise_inputs
+from arc_engine.pretraining.families.drawing import any_inputs, coin, noise_inputs
 from arc_engine.pretraining.families.measuring import colour_counts, commonest
-from arc_engine.pretraining.families.registry import Rule, SizeRange, family
-
-_SMALL = (2, 4)
-
-
-def _tile_size(size: SizeRange) -> SizeRange:
-    return size.within(*_SMALL)
+from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
 
 @family(theme="tiling", level=1)
@@ -44,14 +38,14 @@ def kaleidoscope(rng: Generator, size: SizeRange) -> Rule:
         whole = np.concatenate([top, np.flipud(top)], 0)
         return np.roll(whole, (grid.shape[0] * (turns & 1), grid.shape[1] * (turns >> 1)), (0, 1))
 
-    return Rule(any_inputs(rng, _tile_size(size)), apply)
+    return Rule(any_inputs(rng, size.within(2, 4)), apply)
 
 
 @family(theme="tiling", level=2)
 def pinwheel(rng: Generator, size: SizeRange) -> Rule:
     """A 2 x 2 block of the four turns of a square input."""
     sign = int(rng.choice([-1, 1]))
-    inner = any_inputs(rng, _tile_size(size))
+    inner = any_inputs(rng, size.within(2, 4))
 
     def apply(grid: GridArray) -> GridArray:
         a, b, c, d = (np.rot90(grid, sign * turn) for turn in range(4))
@@ -67,8 +61,9 @@ def alternate_tiles(rng: Generator, size: SizeRange) -> Rule:
 
     def apply(grid: GridArray) -> GridArray:
         flipped = np.flip(grid, axis)
-        odd = [lambda y, x: y % 2, lambda y, x: x % 2, lambda y, x: (y + x) % 2][pattern]
-        return np.block([[flipped if odd(y, x) else grid for x in range(3)] for y in range(3)])
+        rows, columns = np.indices((3, 3))
+        odd = np.array([rows, columns, rows + columns][pattern]) % 2
+        return np.block([[flipped if odd[y, x] else grid for x in range(3)] for y in range(3)])
 
     return Rule(any_inputs(rng, size.within(2, 3)), apply)
 
@@ -118,8 +113,8 @@ def upscale_by_colours(rng: Generator, size: SizeRange) -> Rule:
 @family(theme="scaling", level=1)
 def downscale(rng: Generator, size: SizeRange) -> Rule:
     """Blocks of 2 x 2 or 3 x 3 become one cell each."""
-    side = int(rng.integers(2, 4))
-    inner = any_inputs(rng, size.within(2, 5 if side == 2 else 4))
+    side, largest = [(2, 5), (3, 4)][int(rng.integers(2))]
+    inner = any_inputs(rng, size.within(2, largest))
 
     def draw(rng: Generator) -> GridArray:
         return np.kron(inner(rng), np.ones((side, side), np.uint8))

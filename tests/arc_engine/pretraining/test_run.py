@@ -1,0 +1,173 @@
+"""The training loop on a tiny model: learns, repeats bit for bit, survives being killed, exports."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from arc_engine.errors import BaseModelError
+from arc_engine.pretraining.batches import collate
+from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, read_state
+from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.export import export
+from arc_engine.pretraining.model import build_model
+from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
+from arc_engine.pretraining.recipe import Optimisation
+from arc_engine.pretraining.run import LOG_NAME, pretrain
+from arc_engine.pretraining.validation import ARC_GROUP, HeldOutTask, validate
+from arc_engine.tokenizer import build_tokenizer
+from tests.arc_engine.pretraining.tiny import tiny_recipe
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a complete run."""
+    out_dir = tmp_path_factory.mktemp("run")
+    pretrain(tiny_recipe(), out_dir=out_dir)
+    return out_dir
+
+
+def weights(out_dir: Path) -> dict[str, torch.Tensor]:
+    checkpoint = latest_checkpoint(out_dir)
+    assert checkpoint is not None
+    assert read_state(checkpoint).step == 30
+    return load_file(checkpoint / "model.safetensors")
+
+
+def losses(out_dir: Path) -> list[tuple[int, float]]:
+    records = map(json.loads, (out_dir / LOG_NAME).read_text().splitlines())
+    return [(record["step"], record["loss"]) for record in records if record["kind"] == "step"]
+
+
+def test_a_run_learns_and_says_so(finished: Path) -> None:
+    logged = losses(finished)
+    assert [step for step, _ in logged] == list(range(1, 31))
+    assert sum(loss for _, loss in logged[-5:]) < sum(loss for _, loss in logged[:5])
+    last = json.loads((finished / LOG_NAME).read_text().splitlines()[-1])
+    assert last["kind"] == "validation"
+    assert last["groups"]["copying"][1] == 1
+
+
+def test_the_same_recipe_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    pretrain(tiny_recipe(), out_dir=tmp_path)
+    assert losses(tmp_path) == losses(finished)
+    assert_equal(weights(tmp_path), weights(finished))
+
+
+@pytest.mark.parametrize("killed_at", [4, 10, 17])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(finished: Path, tmp_path: Path, killed_at: int) -> None:
+    def kill(state: RunState) -> None:
+        if state.step == killed_at:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        pretrain(tiny_recipe(), out_dir=tmp_path, on_step=kill)
+    steps: list[int] = []
+    pretrain(tiny_recipe(), out_dir=tmp_path, on_step=lambda state: steps.append(state.step))
+    assert steps[0] == (killed_at - 1) // 10 * 10 + 1
+    assert_equal(weights(tmp_path), weights(finished))
+    assert losses(tmp_path) == losses(finished)
+
+
+def test_a_finished_run_does_not_go_on(finished: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+    pretrain(tiny_recipe(), out_dir=finished, on_step=lambda state: steps.append(state.step))
+    assert steps == []
+
+
+def test_only_whole_checkpoints_are_seen_and_two_are_kept(finished: Path) -> None:
+    folder = finished / "checkpoints"
+    (folder / ".partial-step-99999999").mkdir()
+    assert sorted(path.name for path in folder.glob("step-*")) == ["step-00000020", "step-00000030"]
+    newest = latest_checkpoint(finished)
+    assert newest is not None
+    assert newest.name == "step-00000030"
+
+
+def test_muon_steps_are_orthogonal() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_recipe().model, seed=1)
+    optimisers = build_optimisers(model, Optimisation(muon_learning_rate=1.0))
+    held = [p for optimiser in optimisers.values() for group in optimiser.param_groups for p in group["params"]]
+    assert len(held) == len({id(p) for p in held}) == len(list(model.parameters()))
+    matrix = model.model.layers[0].self_attn.q_proj.weight
+    before = matrix.detach().clone()
+    matrix.grad = torch.randn_like(matrix)
+    optimisers["muon"].step()
+    singular = torch.linalg.svdvals(matrix.detach() - before)
+    # Five Newton-Schulz steps bring nearly all singular values near 1; a plain gradient's spread over 0..11 here.
+    assert singular.max() < 1.3
+    assert singular.median() > 0.6
+
+
+def test_learning_rate_rises_stays_and_falls() -> None:
+    settings = Optimisation(warmup_steps=10, decay_from=0.6)
+    factors = [learning_rate_factor(settings, step=step, progress=step / 100) for step in range(101)]
+    assert factors[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert set(factors[10:60]) == {1.0}
+    assert factors[80] == pytest.approx(0.5)
+    assert factors[100] == 0
+
+
+def test_padding_changes_nothing() -> None:
+    recipe = tiny_recipe()
+    corpus = Corpus(recipe, build_tokenizer(model_max_length=512))
+    model = build_model(recipe.model, seed=1)
+    short, long = (corpus.tokens_of(task.pairs[:n]) for task, n in zip(corpus.held_out[:2], (2, 3), strict=True))
+    alone, together = collate([short]), collate([short, long])
+    width = alone.ids.shape[1]
+    hidden = [model.model(input_ids=batch.ids).last_hidden_state[0, :width] for batch in (alone, together)]
+    torch.testing.assert_close(hidden[0], hidden[1])
+
+
+def test_validation_agrees_with_greedy_decoding(finished: Path) -> None:
+    recipe = tiny_recipe()
+    tokenizer = build_tokenizer(model_max_length=512)
+    corpus = Corpus(recipe, tokenizer)
+    model = build_model(recipe.model, seed=recipe.seed)
+    model.load_state_dict(weights(finished))
+    pairs = corpus.held_out[0].pairs
+    prompt = corpus.tokens_of(pairs)
+    num_wanted = prompt.answers.count(max(prompt.answers))
+    context, wanted = list(prompt.ids[:-num_wanted]), list(prompt.ids[-num_wanted:])
+    ids = torch.tensor([context])
+    for _ in wanted:
+        ids = torch.cat([ids, model(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    greedy_is_right = ids[0, len(context) :].tolist() == wanted
+    report = validate(model, [HeldOutTask(ARC_GROUP, "x", prompt)])
+    assert report.groups == {ARC_GROUP: (int(greedy_is_right), 1)}
+
+
+def test_export_is_a_plain_model_folder(finished: Path, tmp_path: Path) -> None:
+    exported = export(tiny_recipe(), run_dir=finished, out_dir=tmp_path, notes="Measured on a Tuesday.")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert model.dtype == torch.bfloat16
+    for name, tensor in weights(finished).items():
+        assert torch.equal(model.state_dict()[name], tensor.to(torch.bfloat16))
+    assert tokenizer.decode(tokenizer.encode("I12\n34O")) == "I12\n34O"
+    facts = json.loads((tmp_path / "training.json").read_text())
+    assert facts["steps"] == 30
+    assert facts["recipe"]["seed"] == 3
+    card = (tmp_path / "README.md").read_text()
+    assert "Measured on a Tuesday." in card
+    assert "$" not in card
+    assert exported.facts["parameters"] == model.num_parameters()
+
+
+def test_there_is_nothing_to_export_before_the_first_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError):
+        export(tiny_recipe(), run_dir=tmp_path / "empty", out_dir=tmp_path / "out")
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
