@@ -8,11 +8,11 @@ from arcadapt.errors import (
     AlreadyRunning,
     ApiError,
     ArcadaptError,
+    Interrupted,
     InvalidOverride,
     InvalidTaskSource,
     ServerUnreachable,
     StackError,
-    Interrupted,
     UnexpectedAnswer,
     WaitTimedOut,
 )

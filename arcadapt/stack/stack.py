@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import httpx
 
-from arcadapt.errors import StackError, Interrupted
+from arcadapt.errors import Interrupted, StackError
 from arcadapt.stack.child import Child, ChildSpec, start_log
 from arcadapt.stack.database import prepare_database
 from arcadapt.stack.folder import FolderLock, RunningStack, StackFolder

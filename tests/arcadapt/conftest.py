@@ -1,0 +1,77 @@
+"""The real API on a database and a broker of the test's own."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from api.app import create_app
+from arcadapt import Client
+from jobs.config import ServiceConfig
+from jobs.database import SessionFactory, transaction
+from jobs.repositories import BaseModelRepository
+from tests.arcadapt.desk import Desk
+
+
+@pytest.fixture
+def config(database_url: str, broker_url: str, tmp_path: Path) -> ServiceConfig:
+    return ServiceConfig(
+        database_url=database_url,
+        broker_url=broker_url,
+        artifacts_dir=tmp_path / "artifacts",
+        work_dir=tmp_path / "work",
+    )
+
+
+@pytest.fixture
+def desk(database: SessionFactory, config: ServiceConfig, tmp_path: Path) -> Desk:
+    return Desk(database, config, tmp_path)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[ServiceConfig], str]]:
+    """Starts real HTTP servers, each with a configuration of the test's own, and gives their URLs."""
+    stops: list[Callable[[], None]] = []
+
+    def serve(config: ServiceConfig) -> str:
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(config), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+
+        def stop() -> None:
+            server.should_exit = True
+            thread.join(10)
+            listening.close()
+
+        stops.append(stop)
+        host, port = listening.getsockname()
+        return f"http://{host}:{port}"
+
+    yield serve
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture
+def server_url(serve: Callable[[ServiceConfig], str], config: ServiceConfig, database: SessionFactory) -> str:
+    with transaction(database) as session:
+        BaseModelRepository(session).register("arc-mini", "bundled:arc-mini")
+    return serve(config)
+
+
+@pytest.fixture
+def client(server_url: str) -> Iterator[Client]:
+    with Client(server_url) as client:
+        yield client
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
