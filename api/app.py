@@ -8,8 +8,8 @@ from fastapi import Depends, FastAPI
 from api.auth import require_key
 from api.dependencies import Services
 from api.documentation import DESCRIPTION, document
+from api.errors import HANDLERS
 from api.limits import BodyLimit
-from api.problems import HANDLERS
 from api.routes import adapters, base_models, batches, health, jobs, solve
 from api.version import VERSION
 from jobs.artifacts import ArtifactStore

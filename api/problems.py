@@ -1,22 +1,14 @@
 """Everything that is not the asked-for answer: RFC 9457 problem documents, and the one table from code to HTTP."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from structlog import get_logger
 
 from arc_engine.tasks import escape_pointer
-from jobs.errors import JobsError
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 100
@@ -45,16 +37,6 @@ STATUS: Final[Mapping[str, HTTPStatus]] = {
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The HTTP status of every `code`. A code of `jobs.errors` that is missing here is our fault, hence a 500."""
-
-_HTTP_CODES: Final[Mapping[int, str]] = {
-    HTTPStatus.NOT_FOUND: "not_found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.UNAUTHORIZED: "unauthorized",
-}
-
-_Handler: TypeAlias = Callable[[Request, Exception], Coroutine[Any, Any, Response]]
-
-log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,60 +130,3 @@ def problem_response(problem: Problem, *, instance: str) -> JSONResponse:
     }
     headers = None if problem.headers is None else dict(problem.headers)
     return JSONResponse(document, status_code=status.value, headers=headers, media_type=MEDIA_TYPE)
-
-
-async def _on_problem(request: Request, error: Exception) -> Response:
-    return problem_response(_as_problem(error), instance=request.url.path)
-
-
-def _as_problem(error: Exception) -> Problem:
-    match error:
-        case Problem():
-            return error
-        case JobsError():
-            return _from_jobs(error)
-        case RequestValidationError():
-            return _from_parameters(error)
-        case ClientDisconnect():
-            return Problem("bad_request", "the connection was closed before the body was whole")
-        case HTTPException():
-            code = _HTTP_CODES.get(error.status_code, "bad_request")
-            return Problem(code, str(error.detail), headers=error.headers)
-        case OperationalError() | InterfaceError() | PoolTimeout():
-            log.error("database_unavailable", error=str(error.__cause__ or error))
-            detail = "the database does not answer; try again"
-            return Problem("database_unavailable", detail, headers={"Retry-After": "5"})
-        case _:
-            return Problem("internal_error", "something broke on our side; the log of the API says what")
-
-
-def _from_jobs(error: JobsError) -> Problem:
-    if error.code not in STATUS:
-        log.error("unmapped_error", code=error.code, error=str(error))
-        return Problem("internal_error", "something broke on our side; the log of the API says what")
-    faults = [Fault("/settings/base_model", str(error))] if error.code == "unknown_base_model" else []
-    return Problem(error.code, str(error), errors=faults)
-
-
-def _from_parameters(error: RequestValidationError) -> Problem:
-    faults = [Fault("/".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()]
-    if all(fault.pointer.startswith("path/") for fault in faults):
-        # An id that is not even a UUID is, to its sender, an id that does not exist.
-        return Problem("not_found", "there is nothing by this id")
-    return Problem("invalid_parameter", f"{faults[0].pointer}: {faults[0].message}", errors=faults[:MAX_ERRORS])
-
-
-_HANDLED: Final = (
-    Problem,
-    JobsError,
-    RequestValidationError,
-    HTTPException,
-    ClientDisconnect,
-    OperationalError,
-    InterfaceError,
-    PoolTimeout,
-    Exception,
-)
-
-HANDLERS: Final[dict[int | type[Exception], _Handler]] = dict.fromkeys(_HANDLED, _on_problem)
-"""Exception class to handler, as FastAPI takes it."""
