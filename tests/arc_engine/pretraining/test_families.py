@@ -63,7 +63,7 @@ def test_a_name_is_given_once() -> None:
 
 def test_most_pairs_show_something() -> None:
     same = total = 0
-    for name, found in FAMILIES.items():
+    for found in FAMILIES.values():
         if found.level:
             for seed in range(4):
                 pairs = draw_pairs(found, np.random.default_rng(seed), size=SizeRange(3, 8), num_pairs=4)
