@@ -69,6 +69,11 @@ class Lease:
         self._released.set()
         self._thread.join()
 
+    @property
+    def renewing(self) -> bool:
+        """Whether the lease is still being kept."""
+        return self._thread.is_alive()
+
     def stop(self, reason: StopReason) -> None:
         """Marks the job as one to let go of; the first reason stays."""
         if self.stop_reason is None:
