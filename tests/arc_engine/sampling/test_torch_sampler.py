@@ -1,7 +1,5 @@
 import dataclasses
-import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,9 @@ import torch
 
 from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.errors import AdapterRefused, SamplerFailed, TaskTooLong
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
+from arc_engine.sampling.protocol import AdapterFolder, Prompt, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
-
-STOP = 2
-GREEDY = SamplingParameters(num_samples=1, temperature=0.0, top_p=1.0, max_new_tokens=24, stop_token_id=STOP)
-NUCLEUS = SamplingParameters(num_samples=3, temperature=0.8, top_p=0.9, max_new_tokens=24, stop_token_id=STOP)
+from tests.arc_engine.sampling.reference import GREEDY, NUCLEUS, broken, check_greedy, generated
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +24,6 @@ def sampler(loaded: LoadedBase) -> TorchSampler:
     return TorchSampler(load=lambda _: loaded)
 
 
-def generated(completion: Completion) -> tuple[int, ...]:
-    return (*completion.ids, STOP) if completion.finished else completion.ids
-
-
 @pytest.mark.parametrize("rank", [None, 4, 8])
 def test_greedy_equals_transformers_token_for_token(
     rank: int | None,
@@ -43,15 +34,9 @@ def test_greedy_equals_transformers_token_for_token(
     reference: Callable[..., Any],
 ) -> None:
     adapter = adapters[rank] if rank else None
-    plain = reference(adapter)
-
     found = sampler.sample(prompts, base=tiny_base, adapter=adapter, parameters=GREEDY)
 
-    for prompt, [completion] in zip(prompts, found, strict=True):
-        assert generated(completion) == plain.greedy(prompt, max_new_tokens=24)
-        assert completion.log_probability == pytest.approx(
-            plain.log_probability(prompt, generated(completion)), abs=1e-3
-        )
+    check_greedy(found, prompts, reference(adapter))
 
 
 @pytest.mark.parametrize("parameters", [GREEDY, NUCLEUS], ids=["greedy", "nucleus"])
@@ -171,31 +156,6 @@ def test_the_base_is_bit_identical_after_an_adapter(
     assert torch.equal(torch.random.get_rng_state(), random_state)
 
 
-def broken(adapter: AdapterFolder, folder: Path, how: str) -> AdapterFolder:
-    shutil.copytree(adapter.path, folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    match how:
-        case "corrupted weights":
-            (folder / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
-        case "no weights":
-            (folder / "adapter_model.safetensors").unlink()
-        case "no configuration":
-            (folder / "adapter_config.json").unlink()
-        case "dora":
-            config["use_dora"] = True
-        case "pissa":
-            config["init_lora_weights"] = "pissa"
-        case "other modules":
-            config["target_modules"] = ["no_such_layer"]
-        case "fewer modules":
-            config["target_modules"] = ["q_proj"]
-        case "other rank":
-            config["r"] = 2
-    if how != "no configuration":
-        (folder / "adapter_config.json").write_text(json.dumps(config))
-    return dataclasses.replace(adapter, path=folder, rank=config["r"])
-
-
 @pytest.mark.parametrize(
     "how",
     [
@@ -206,7 +166,7 @@ def broken(adapter: AdapterFolder, folder: Path, how: str) -> AdapterFolder:
         "pissa",
         "other modules",
         "fewer modules",
-        "other rank",
+        "other sizes",
     ],
 )
 def test_a_bad_adapter_is_refused_and_leaves_the_base_alone(

