@@ -81,7 +81,6 @@ def _facts(
         "steps": state.step,
         "tokens": state.tokens,
         "hours": round(state.elapsed_s / 3600, 3),
-        "threads": torch.get_num_threads(),
         "families": len(FAMILIES),
         "arc_training_tasks": len(corpus.arc_tasks),
         "arc_held_out_tasks": [task.task_id for task in corpus.held_out],
