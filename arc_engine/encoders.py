@@ -81,8 +81,11 @@ class GridWithSeparationEncoder:
     separator: str = "|"
 
     def __post_init__(self) -> None:
-        if not self.separator or any(char.isdigit() or char == "\n" for char in self.separator):
-            raise InvalidEncoder("the separator is a non-empty text without digits and newlines")
+        # Printable leaves out line ends, and the halves of surrogate pairs, which no tokenizer takes.
+        if not (isinstance(self.separator, str) and self.separator and self.separator.isprintable()):
+            raise InvalidEncoder("the separator is a non-empty printable text")
+        if any(char.isdigit() for char in self.separator):
+            raise InvalidEncoder("the separator holds no digits")
 
     def encode(self, grid: Grid) -> str:
         return "\n".join(self.separator.join(map(str, row)) for row in grid)
@@ -127,8 +130,10 @@ class ReplaceNumberEncoder:
     def __post_init__(self) -> None:
         if not isinstance(self.inner, CellEncoder):
             raise InvalidEncoder("ReplaceNumberEncoder wraps an encoder of cells, not of lines or blocks")
-        if len(set(self.symbols)) != NUM_COLOURS or any(len(symbol) != 1 for symbol in self.symbols):
+        if len(self.symbols) != NUM_COLOURS or len(set(self.symbols)) != NUM_COLOURS:
             raise InvalidEncoder("symbols are ten different characters")
+        if any(len(symbol) != 1 or not symbol.isprintable() for symbol in self.symbols):
+            raise InvalidEncoder("symbols are printable characters")
         separator = self.inner.separator if isinstance(self.inner, GridWithSeparationEncoder) else ""
         if any(symbol.isdigit() or symbol.isspace() or symbol in separator for symbol in self.symbols):
             raise InvalidEncoder("symbols are no digits, no white space and not in the separator")
@@ -165,6 +170,8 @@ class RowNumberEncoder:
             prefix, _, cells = line.partition(" ")
             if prefix != str(number):
                 return Refusal.WRONG_ROW_NUMBER
+            if not cells:  # at the end of the text, the inner encoder would take it for a final line end
+                return Refusal.EMPTY
             lines.append(cells)
         return self.inner.decode("\n".join(lines))
 

@@ -51,6 +51,8 @@ def _shown(cell: object) -> str:
     # An int of over 4,300 digits refuses to become text, and JSON can hold one.
     if type(cell) is int and cell.bit_length() > 64:  # noqa: PLR2004
         return "a very large number"
+    if isinstance(cell, list | dict):  # its text may be too long, or nested too deeply to be made
+        return "a list" if isinstance(cell, list) else "an object"
     return f"{cell!r:.40}"
 
 

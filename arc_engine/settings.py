@@ -78,7 +78,7 @@ class PromptSettings(_Settings):
     version: PromptVersion = Field(default="compact", description="Layout of the prompt.")
     grid_encoder: Annotated[str, AfterValidator(_known_encoder)] = Field(
         default="MinimalGridEncoder()",
-        description="Expression of nested encoders, for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder())).",
+        description="Nested encoders, for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder())).",
     )
 
 
@@ -115,7 +115,10 @@ class SolveSettings(_Settings):
     """The settings of one job."""
 
     base_model: str = Field(
-        default=DEFAULT_BASE_MODEL, min_length=1, max_length=100, description="Name of a registered base model."
+        default=DEFAULT_BASE_MODEL,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="Name of a registered base model.",
     )
     adaptation: AdaptationSettings | None = Field(
         default_factory=AdaptationSettings,

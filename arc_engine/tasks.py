@@ -105,8 +105,11 @@ def _items(value: object, *, pointer: str, limit: int, what: str) -> list[object
 
 
 def escape_pointer(token: str) -> str:
-    """One reference token of a JSON pointer (RFC 6901, section 3)."""
-    return token.replace("~", "~0").replace("/", "~1")
+    """One reference token of a JSON pointer (RFC 6901, section 3).
+
+    Half a surrogate pair, which JSON can hold and UTF-8 cannot, is shown as a backslash escape.
+    """
+    return token.replace("~", "~0").replace("/", "~1").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rows(grid: Grid) -> list[list[int]]:
