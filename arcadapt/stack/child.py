@@ -119,7 +119,8 @@ class Child:
         try:
             with self.spec.log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-                return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+                text = log.read().decode(errors="replace").rstrip()
+                return "\n".join(text.splitlines()[-lines:])
         except OSError:
             return ""
 

@@ -102,7 +102,10 @@ class Stack:
             if child.retry_at is None and not child.running:
                 code = child.exit_code
                 child.bury()
-                self._say(f"{child.spec.name} died ({_ending(code)}); see {child.spec.log}. Starting it again")
+                last_words = child.log_tail(lines=1)
+                self._say(
+                    f"{child.spec.name} died ({_ending(code)}): {last_words}; starting it again. {child.spec.log}"
+                )
             if child.retry_at is not None and time.monotonic() >= child.retry_at:
                 child.start()
                 self._announce()

@@ -11,8 +11,7 @@ import uvicorn
 from api.app import create_app
 from arcadapt import Client
 from jobs.config import ServiceConfig
-from jobs.database import SessionFactory, transaction
-from jobs.repositories import BaseModelRepository
+from jobs.database import SessionFactory
 from tests.arcadapt.desk import Desk
 
 
@@ -57,9 +56,7 @@ def serve() -> Iterator[Callable[[ServiceConfig], str]]:
 
 
 @pytest.fixture
-def server_url(serve: Callable[[ServiceConfig], str], config: ServiceConfig, database: SessionFactory) -> str:
-    with transaction(database) as session:
-        BaseModelRepository(session).register("arc-mini", "bundled:arc-mini")
+def server_url(serve: Callable[[ServiceConfig], str], config: ServiceConfig) -> str:
     return serve(config)
 
 
