@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
 from structlog import get_logger
 
 from api.dependencies import LinksDep, Services, ServicesDep
@@ -93,5 +94,5 @@ def _store(
 def _ring(services: Services, job_ids: list[UUID]) -> None:
     try:
         relay_outbox(services.sessions, services.doorbell, job_ids=job_ids, limit=len(job_ids))
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, SQLAlchemyError) as error:  # the relay rings for what stays in the outbox
         log.warning("doorbells_delayed", num_jobs=len(job_ids), error=str(error))

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 import api.problems
 import jobs.errors
 from api.app import create_app
+from api.dependencies import SessionDep
 from arc_engine.settings import SolveSettings
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, transaction
@@ -153,6 +155,15 @@ def test_a_fault_of_ours_is_a_problem_too(client: TestClient):
     answer = client.get("/boom")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "secret" not in answer.text
+
+
+def test_a_commit_that_fails_is_not_answered_200(client: TestClient):
+    @client.app.get("/boom")  # type: ignore[attr-defined]
+    def boom(session: SessionDep) -> None:
+        session.execute(text("CREATE TEMP TABLE twice (x int UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP"))
+        session.execute(text("INSERT INTO twice VALUES (1), (1)"))  # found out by the commit only
+
+    assert client.get("/boom").status_code == 500
 
 
 def test_the_api_loads_neither_torch_nor_transformers():
