@@ -6,16 +6,14 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from arc_engine.base_models.reading import read_base
 from arc_engine.errors import BaseModelError
 from arc_engine.tokens import Tokenizer
 
 # Models that change their logits after the output layer. Our losses take the output layer alone.
 LOGIT_CHANGING_OPTIONS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-
-# Every prompt holds digits and line ends, and some tokenizers of other classes than the model's own drop the latter.
-PROBE: Final = "I12\n30O"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +39,8 @@ def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if dtype == "auto":
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    reading = read_base(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -58,9 +56,9 @@ def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = 
     return LoadedBase(
         folder=folder,
         model=_frozen(model, folder=folder).to(device),
-        tokenizer=_lossless(tokenizer, folder=folder),
+        tokenizer=reading.tokenizer,
         device=device,
-        max_positions=model.config.max_position_embeddings,
+        max_positions=reading.max_positions,
     )
 
 
@@ -70,10 +68,3 @@ def _frozen(model: Any, *, folder: Path) -> Any:  # noqa: ANN401 - transformers 
             raise BaseModelError(f"{folder}: models with {option} are not supported")
     # Evaluation mode also while adapting: the only dropout would be the base model's own, drawn from global state.
     return model.eval().requires_grad_(requires_grad=False)
-
-
-def _lossless(tokenizer: Tokenizer, *, folder: Path) -> Tokenizer:
-    again = tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False), skip_special_tokens=True)
-    if again.strip() != PROBE:  # some put a space before the first word
-        raise BaseModelError(f"{folder}: the tokenizer turns {PROBE!r} into {again!r}")
-    return tokenizer

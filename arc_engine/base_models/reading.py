@@ -3,11 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from transformers import AutoTokenizer
 
 from arc_engine.errors import BaseModelError
 from arc_engine.tokens import Tokenizer
+
+# Every prompt holds digits and line ends, and a tokenizer of another class than the files are for may drop the latter.
+PROBE: Final = "I12\n30O"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +26,15 @@ class BaseReading:
 def read_base(folder: Path) -> BaseReading:
     """Reads tokenizer and configuration, without network and without running code from the folder.
 
-    Raises `BaseModelError` if either is missing or broken.
+    Raises `BaseModelError` if either is missing or broken, or the tokenizer cannot write grids.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
         tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return BaseReading(folder, tokenizer, int(config["max_position_embeddings"]))
-    except (OSError, ValueError, KeyError) as error:
+        max_positions = int(config["max_position_embeddings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(f"{folder} cannot be read: {error}") from error
+    again = tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False), skip_special_tokens=True)
+    if again.strip() != PROBE:  # some put a space before the first word
+        raise BaseModelError(f"{folder}: the tokenizer turns {PROBE!r} into {again!r}")
+    return BaseReading(folder, tokenizer, max_positions)

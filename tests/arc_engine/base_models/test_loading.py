@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from arc_engine.base_models.loading import load_base
+from arc_engine.base_models.reading import read_base
 from arc_engine.errors import BaseModelError
 from arc_engine.tokenizer import save_tokenizer
 
@@ -29,7 +30,7 @@ def test_loads_in_the_asked_precision(tiny_qwen2):
 
 
 def test_refuses_a_folder_without_a_model(tmp_path):
-    with pytest.raises(BaseModelError, match="cannot be loaded"):
+    with pytest.raises(BaseModelError, match="cannot be read"):
         load_base(tmp_path)
 
 
@@ -64,6 +65,14 @@ def test_refuses_models_that_change_their_logits_after_the_output_layer(tiny_bas
     (folder / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
     with pytest.raises(BaseModelError, match="final_logit_softcapping"):
         load_base(folder)
+
+
+def test_reading_gives_what_loading_gives_but_the_weights(tiny_base):
+    reading, base = read_base(tiny_base), load_base(tiny_base, device="cpu")
+    assert reading.max_positions == base.max_positions
+    assert reading.tokenizer.encode("I1\n2O", add_special_tokens=False) == base.tokenizer.encode(
+        "I1\n2O", add_special_tokens=False
+    )
 
 
 def test_refuses_a_tokenizer_that_loses_line_ends(tiny_qwen2, tmp_path):

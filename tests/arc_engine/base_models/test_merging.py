@@ -171,5 +171,5 @@ def test_an_existing_folder_is_not_overwritten(base_folder, adapter_folder, tmp_
 
 def test_a_folder_that_holds_no_base_is_refused(adapter_folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BaseModelError, match="cannot be loaded"):
+    with pytest.raises(BaseModelError, match="cannot be read"):
         merge(tmp_path / "empty", adapter_folder, tmp_path / "merged")
