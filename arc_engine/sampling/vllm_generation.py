@@ -1,6 +1,6 @@
 """vLLM itself: adapters added before use, token ids in, token ids and log-probabilities out.
 
-The only module that imports vLLM. It is imported in the engine process alone, once the environment is set.
+Imported in the engine process alone, once the environment is set.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Engine:
     def __init__(self, options: EngineOptions) -> None:
         on_cpu = current_platform.is_cpu()
         if on_cpu:
-            _disable_compilation()
+            _prepare_cpu()
         kv_cache_gib = options.kv_cache_gib or (1 if on_cpu else 8)
         self._llm = LLM(
             model=options.base,
@@ -35,7 +35,7 @@ class Engine:
             generation_config="vllm",  # the model's own sampling defaults are none of ours
             enable_lora=True,
             max_lora_rank=options.max_lora_rank,
-            max_loras=1,
+            max_loras=1,  # vllm_cpu_lora counts on it
             max_num_seqs=options.max_num_seqs,
             max_model_len=-1,  # the model's own, or what the cache holds if that is less
             kv_cache_memory_bytes=int(kv_cache_gib * GIB),
@@ -83,9 +83,12 @@ class Engine:
             engine.remove_lora(adapter.number)
 
 
-def _disable_compilation() -> None:
+def _prepare_cpu() -> None:
+    from arc_engine.sampling import vllm_cpu_lora  # noqa: PLC0415 - of no use on a GPU
+
+    vllm_cpu_lora.install()
     # enforce_eager leaves a few compiled functions, which cost the first request 20 s.
-    torch._dynamo.config.disable = True  # noqa: SLF001
+    torch._dynamo.config.disable = True  # noqa: SLF001 - its documented switch
 
 
 def _sampling_params(parameters: SamplingParameters, *, seed: int) -> Any:  # noqa: ANN401 - vllm is untyped here
