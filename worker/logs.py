@@ -2,12 +2,16 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 
-def configure_logs() -> None:
-    """Routes structlog and the standard library's loggers through one format."""
+def configure_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signal arguments
+    """Sets up structlog for our events and the standard library's logging for everybody else's."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s", force=True
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
