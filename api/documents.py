@@ -10,6 +10,7 @@ from api.problems import Fault, Problem, invalid_request, pointer_to
 MAX_DEPTH: Final = 32
 """Deepest nesting that is read; a task needs seven levels."""
 
+_CONTAINERS: Final = (dict, list)
 _UNSTORABLE: Final = frozenset("\0")
 
 
@@ -73,7 +74,7 @@ def _check_depth(value: object) -> None:
             for parent in level
             if isinstance(parent, dict | list)
             for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
+            if type(child) in _CONTAINERS
         ]
         if not level:
             return

@@ -95,7 +95,7 @@ def test_faults_of_a_task_are_located(
         ({"adaptation": {"augmentation": {"a/b": 1}}}, "/settings/adaptation/augmentation/a~1b", "not permitted"),
         ({"sampling": {"samples_per_view": 4}}, "/settings/sampling", "greedy gives one answer per view"),
         ({"prompt": {"grid_encoder": "eval('1')"}}, "/settings/prompt/grid_encoder", ""),
-        ({"base_model": ""}, "/settings/base_model", "at least 1 character"),
+        ({"base_model": ""}, "/settings/base_model", "pattern"),
         ({"base_model": "a\0b"}, "/settings/base_model", "NUL"),
         (None, "/settings", "valid dictionary"),
         ([], "/settings", "valid dictionary"),

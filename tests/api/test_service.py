@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,6 +146,12 @@ def test_every_code_that_is_raised_has_its_status():
         kind.code for kind in vars(jobs.errors).values() if isinstance(kind, type) and issubclass(kind, JobsError)
     }
     assert raised - internal <= set(api.problems.STATUS)
+
+
+def test_the_documents_table_of_errors_is_ours():
+    page = (Path(api.problems.__file__).parents[1] / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", page, re.MULTILINE)
+    assert {code: int(status) for status, code in rows} == dict(api.problems.STATUS)
 
 
 def test_a_fault_of_ours_is_a_problem_too(client: TestClient):
