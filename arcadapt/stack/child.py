@@ -51,6 +51,7 @@ class Child:
         self._watchdog = watchdog
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
+        self._asked = False
 
     @property
     def pid(self) -> int | None:
@@ -86,6 +87,7 @@ class Child:
             )
         self._watchdog.guard(self._process.pid, sign=spec.orphaned)
         self._started_at = time.monotonic()
+        self._asked = False
         self.retry_at = None
 
     def bury(self) -> None:
@@ -97,13 +99,19 @@ class Child:
         self.deaths = 1 if stable else self.deaths + 1
         self.retry_at = time.monotonic() + min(2.0 ** (self.deaths - 1), LONGEST_BACKOFF_S)
 
+    def ask_to_stop(self) -> None:
+        """Sends the first signal and does not wait; `stop` still has to follow."""
+        if self._process is not None and not self._asked:
+            self._asked = True
+            self._process.send_signal(self.spec.stopping[0][0])
+
     def stop(self) -> bool:
         """Ends the process and all its descendants; whether it obeyed without being killed."""
         process = self._process
         if process is None:
             return True
         descendants = _descendants(process.pid)
-        obeyed = self._ask_to_stop(process)
+        obeyed = self._obeys(process)
         if not obeyed:
             process.kill()
             process.wait()
@@ -124,9 +132,11 @@ class Child:
         except OSError:
             return ""
 
-    def _ask_to_stop(self, process: subprocess.Popen[bytes]) -> bool:
-        for sign, patience_s in self.spec.stopping:
-            process.send_signal(sign)
+    def _obeys(self, process: subprocess.Popen[bytes]) -> bool:
+        self.ask_to_stop()
+        for number, (sign, patience_s) in enumerate(self.spec.stopping):
+            if number:
+                process.send_signal(sign)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(patience_s)
                 return True

@@ -53,6 +53,10 @@ class StackFolder:
         return self.root / "work"
 
     @property
+    def beat(self) -> Path:
+        return self.root / "beat"
+
+    @property
     def announcement(self) -> Path:
         return self.root / "stack.json"
 
@@ -63,7 +67,7 @@ class StackFolder:
     def create(self) -> None:
         """Makes the folders that are not there yet."""
         try:
-            for folder in (self.root, self.logs, self.artifacts, self.work):
+            for folder in (self.root, self.logs, self.artifacts, self.work, self.beat):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StackError(f"cannot use {self.root}: {error.strerror or error}") from error

@@ -6,12 +6,14 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import arcadapt
 from arcadapt.stack.child import ChildSpec
 from arcadapt.stack.folder import StackFolder
 
-WORKER_PATIENCE_S = 30.0
+SERVICES: Final = ("api", "worker", "beat")
+WORKER_PATIENCE_S: Final = 30.0
 """A worker finishes the step it is in and gives its job back; loading a model cannot be interrupted."""
 
 
@@ -51,7 +53,7 @@ def worker_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
 
 def beat_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
     """Beat and what it triggers: the outbox relay and the reaper."""
-    schedule = str(folder.root / "beat-schedule")
+    schedule = str(folder.beat / "schedule")
     command = _celery("worker.clock", "beat", "--queues", "maintenance", "--beat", "--schedule", schedule)
     return _service("beat", command, folder=folder, env=env, stopping=((signal.SIGTERM, 10.0),))
 

@@ -23,7 +23,7 @@ from arcadapt.stack.database import prepare_database
 from arcadapt.stack.folder import FolderLock, RunningStack, StackFolder
 from arcadapt.stack.ports import LOOPBACK, bind, is_loopback
 from arcadapt.stack.postgres import EmbeddedPostgres
-from arcadapt.stack.services import api_service, beat_service, service_environment, worker_service
+from arcadapt.stack.services import SERVICES, api_service, beat_service, service_environment, worker_service
 from arcadapt.stack.valkey import EmbeddedValkey
 from arcadapt.stack.watchdog import Watchdog
 
@@ -116,6 +116,9 @@ class Stack:
 
     def stop(self) -> None:
         """Stops everything, last started first, then lets go of the folder. Harmless when repeated."""
+        for child in self._children:
+            if child.spec.name in SERVICES:  # they do not stand on one another, so they may stop side by side
+                child.ask_to_stop()
         for child in reversed(self._children):
             if not child.stop():
                 self._say(f"{child.spec.name} did not stop in time and was killed")
