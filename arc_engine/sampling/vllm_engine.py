@@ -23,20 +23,6 @@ from arc_engine.sampling.wire import (
 
 PR_SET_PDEATHSIG: Final = 1
 
-ENVIRONMENT: Final = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: no grandchildren to lose
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",  # the base is a folder
-}
-CPU_ENVIRONMENT: Final = {
-    # One thread that may run anywhere. vLLM would pin threads to all cores and let them wait for each other in every
-    # operation: next to a process that trains, that took 25 times as long for a small model.
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-}
-
 
 def main() -> None:
     """Starts the engine and answers requests until stdin ends."""
@@ -45,11 +31,8 @@ def main() -> None:
     _die_with_parent(options.parent_pid)
     answers = _take_stdout()
     requests = _read_stdin()
-    os.environ.update(ENVIRONMENT)
-    for name, value in CPU_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     try:
-        from arc_engine.sampling.vllm_generation import Engine  # noqa: PLC0415 - reads the environment when imported
+        from arc_engine.sampling.vllm_generation import Engine  # noqa: PLC0415 - prints when imported, and can fail
 
         engine = Engine(options)
         engine.warm_up()

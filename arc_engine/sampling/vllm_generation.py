@@ -41,6 +41,7 @@ class Engine:
             kv_cache_memory_bytes=int(kv_cache_gib * GIB),
             gpu_memory_utilization=0.1,  # only checked at start, against the free share; the line above sets the size
             disable_log_stats=True,
+            use_tqdm_on_load=False,
             seed=0,
         )
         self.max_model_len: int = self._llm.llm_engine.model_config.max_model_len

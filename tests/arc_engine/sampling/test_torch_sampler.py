@@ -150,6 +150,7 @@ def test_the_base_is_bit_identical_after_an_adapter(
     assert adapted != plain
     assert sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY) == plain
     assert [type(module) for module in loaded.model.modules()] == modules
+    assert not hasattr(loaded.model, "peft_config")
     after = loaded.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

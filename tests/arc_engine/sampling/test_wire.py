@@ -23,7 +23,7 @@ adapters = st.none() | st.builds(AdapterName, name=st.text(), number=st.integers
 parameters = st.builds(
     SamplingParameters,
     num_samples=st.integers(1, 3),
-    temperature=st.floats(0, 5),
+    temperature=st.floats(0.01, 5),
     top_p=st.floats(0.01, 1),
     max_new_tokens=st.integers(1, 10_000),
     stop_token_id=st.none() | st.integers(0, 200_000),
