@@ -1,11 +1,13 @@
 """The real API on a database and a broker of the test's own."""
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import uvicorn
 
 from api.app import create_app
@@ -13,6 +15,15 @@ from arcadapt import Client
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory
 from tests.arcadapt.desk import Desk
+
+
+@pytest.fixture(autouse=True)
+def quiet_server() -> Iterator[None]:
+    """The server runs in this process; its log lines must not stand among what commands print."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
