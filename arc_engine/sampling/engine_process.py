@@ -22,6 +22,7 @@ from arc_engine.sampling.wire import EngineOptions, Request, parse_completions, 
 log = logging.getLogger(__name__)
 
 ENGINE_COMMAND: Final = (sys.executable, "-m", "arc_engine.sampling.vllm_engine")
+KILL_TAKES_S: Final = 10.0
 
 
 class EngineDied(SamplerFailed):
@@ -67,10 +68,10 @@ class EngineProcess:
         self._started_at = time.monotonic()
         # Linux kills the child when the *thread* that started it ends (PR_SET_PDEATHSIG, set by the child), so this
         # thread stays with it for life; a caller's thread may be a short one.
-        keeper = threading.Thread(
+        self._keeper = threading.Thread(
             target=self._keep, args=((*command, options.to_json()), dict(environment)), name="vllm-engine", daemon=True
         )
-        keeper.start()
+        self._keeper.start()
 
     @property
     def alive(self) -> bool:
@@ -120,6 +121,11 @@ class EngineProcess:
         if self._process is not None and self._process.poll() is None:  # else the number may be another's by now
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """`kill`, and waits until its memory and files are free for the next one."""
+        self.kill()
+        self._keeper.join(timeout=KILL_TAKES_S)
 
     def _keep(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
         try:

@@ -104,7 +104,7 @@ class VllmSampler:
         with self._engine_lock:
             self._closed = True
             if self._engine is not None:
-                self._engine.kill()
+                self._engine.close()
                 self._engine = None
 
     @property
@@ -133,7 +133,7 @@ class VllmSampler:
                 return self._engine
             if self._engine is not None:
                 log.info("replacing the vLLM engine: %s", "it died" if fits else f"{base} with rank {lora_rank}")
-                self._engine.kill()
+                self._engine.close()
                 self._engine = None
             self._max_lora_rank = max(self._max_lora_rank, _allowed_rank(lora_rank))
             self._base = base

@@ -201,8 +201,10 @@ def test_the_scratch_folder_of_an_engine_goes_with_it(sampler_that, tmp_path: Pa
     sampler = sampler_that("be good")
     sample(sampler, tmp_path)
     assert len(list(scratch.iterdir())) == 1
+    pid = sampler.engine_pid
     sampler.close()
-    eventually(lambda: not list(scratch.iterdir()))
+    assert is_gone(pid)
+    assert not list(scratch.iterdir())
 
 
 PARENT = """
@@ -225,7 +227,11 @@ def test_the_real_engine_process_dies_with_its_parent(
     for file in tiny_base.iterdir():
         (tmp_path / file.name).symlink_to(file)
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     pid = int(parent.stdout.readline())
     engine = psutil.Process(pid)
