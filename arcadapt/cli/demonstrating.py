@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
@@ -19,7 +19,8 @@ from arcadapt.cli.output import STYLES, print_json, progress, right
 from arcadapt.cli.running import quiet_logs, stop_signals, teller
 from arcadapt.client import Client
 from arcadapt.demo import REPORT_NAME, DemoResult, TaskReport, choose_tasks, run_demo
-from arcadapt.errors import InvalidTaskSource
+from arcadapt.errors import Interrupted, InvalidTaskSource, StackError
+from arcadapt.following import JobSight
 from arcadapt.stack.folder import StackFolder
 from arcadapt.stack.stack import Stack, StackOptions
 from arcadapt.task_sources import Split, TaskJson
@@ -73,12 +74,24 @@ def _run(
     ):
         console.print(f"the stack is up at {stack.running.url}; logs are in .arcadapt/logs/")
         with LiveJobs(console) as live:
-            result = run_demo(
-                client, tasks, split=split, stack=stack, show=live.show, stopping=stopping, started_at=started_at
-            )
+
+            def show(sights: Sequence[JobSight]) -> None:
+                _look_after(stack, stopping)
+                live.show(sights)
+
+            result = run_demo(client, tasks, split=split, show=show, started_at=started_at)
         result.report.write(folder.root / REPORT_NAME)
         console.print("stopping the stack")
     return result
+
+
+def _look_after(stack: Stack, stopping: threading.Event) -> None:
+    if stopping.is_set():
+        raise Interrupted("interrupted")
+    stack.tend()
+    hopeless = stack.hopeless()
+    if hopeless is not None:
+        raise StackError(f"{hopeless.spec.name} dies again and again:\n{hopeless.log_tail()}")
 
 
 def _present(console: Console, result: DemoResult, tasks: Mapping[str, TaskJson], *, report: Path) -> None:

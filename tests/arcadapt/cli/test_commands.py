@@ -5,67 +5,19 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from arc_engine.errors import EngineError
 from arcadapt import Client
-from arcadapt.cli import main
 from arcadapt.cli.exits import EXPECTED, exit_code
 from arcadapt.errors import ArcadaptError
 from jobs.config import ServiceConfig
+from tests.arcadapt.cli.ran import Run
 from tests.arcadapt.desk import LOSSES, Desk
 from tests.fixtures.records import TASK_JSON
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `arcadapt ARGUMENTS...` in an empty folder, where nothing says which server to use."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    for name in ("ARCADAPT_URL", "ARCADAPT_API_KEY", "ARCADAPT_API_KEYS", "ARCADAPT_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr("sys.argv", ["arcadapt", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture
-def run(bare: Run, server_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The same, with the server named by the environment."""
-    monkeypatch.setenv("ARCADAPT_URL", server_url)
-    return bare
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""`merge` and `pretrain` with tiny models."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from jobs.adapter_zip import pack
+from tests.arc_engine.pretraining.tiny import tiny_recipe
+from tests.arcadapt.cli.ran import Run
+
+
+@pytest.fixture
+def adapter(tiny_base: Path, tmp_path: Path) -> Path:
+    """A LoRA adapter that changes something, as PEFT itself writes one."""
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base), config).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_merge_writes_a_model_and_says_how_exact_it_is(bare: Run, tiny_base: Path, adapter: Path, tmp_path: Path):
+    ran = bare("merge", tiny_base, adapter, tmp_path / "merged", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["adapter_rank"] == 4
+    assert ran.json["max_logit_error"] < ran.json["max_logit_change"]
+    assert "model.safetensors" in json.loads((tmp_path / "merged" / "manifest.json").read_text())["files"]
+    again = bare("merge", tiny_base, adapter, tmp_path / "merged")
+    assert again.code == 1
+    assert "exists already" in again.err
+
+
+def test_merge_takes_the_zip_that_the_service_hands_out(bare: Run, tiny_base: Path, adapter: Path, tmp_path: Path):
+    pack(adapter, tmp_path / "adapter.zip", manifest={})
+    ran = bare("merge", tiny_base, tmp_path / "adapter.zip", tmp_path / "merged")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "merged" / "config.json").exists()
+
+
+def test_merge_names_what_it_cannot_read(bare: Run, tiny_base: Path, adapter: Path, tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+        file.writestr("readme.txt", "hello")
+    for base, broken in ((tiny_base, tmp_path / "other.zip"), (tiny_base, tmp_path / "no"), (tmp_path / "no", adapter)):
+        ran = bare("merge", base, broken, tmp_path / "merged")
+        assert ran.code == 1
+        assert str(tmp_path) in ran.err
+        assert not (tmp_path / "merged").exists()
+
+
+def test_pretrain_runs_a_recipe_and_goes_on_from_its_checkpoint(bare: Run, tmp_path: Path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every_steps=1).model_dump(mode="json")))
+    first = bare("pretrain", "--config", recipe, "--out", tmp_path / "run", "--max-steps", "2", "--json")
+    assert first.code == 0, first.err
+    assert Path(first.json["checkpoint"]).is_dir()
+    second = bare("pretrain", "--config", recipe, "--out", tmp_path / "run", "--max-steps", "3", "--json")
+    assert second.json["checkpoint"] > first.json["checkpoint"]
+
+
+@pytest.mark.parametrize("text", ["nonsense: 1", "name: [", "{}"])
+def test_a_recipe_that_is_none_is_named(bare: Run, tmp_path: Path, text: str):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    ran = bare("pretrain", "--config", recipe, "--out", tmp_path / "run", "--max-steps", "2")
+    assert ran.code == 2
+    assert str(recipe) in ran.err
+    assert not (tmp_path / "run").exists()
