@@ -92,7 +92,6 @@ class Doorbell:
                         kwargs={"job_id": str(row.job_id)},
                         queue=row.queue,
                         producer=producer,
-                        retry=False,
                     )
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(str(error)) from error

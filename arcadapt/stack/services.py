@@ -60,7 +60,9 @@ def beat_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
 
 def _celery(app: str, name: str, *arguments: str) -> tuple[str, ...]:
     program = ("-m", "celery", "--app", app, "worker", "--hostname", f"{name}@%h")
-    return (*program, "--pool", "solo", "--loglevel", "INFO", *arguments)
+    # Workers that talk among themselves: a second at the start, and warnings whenever one is busy training.
+    alone = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    return (*program, "--pool", "solo", *alone, "--loglevel", "INFO", *arguments)
 
 
 def _service(
