@@ -12,7 +12,7 @@ from celery.signals import setup_logging
 
 from jobs.config import ServiceConfig
 from jobs.database import make_engine, make_session_factory, transaction
-from jobs.doorbells import MAINTENANCE_QUEUE, REAP, RELAY_OUTBOX, Doorbell, celery_app, relay_outbox
+from jobs.doorbells import MAINTENANCE_QUEUE, REAP, RELAY_OUTBOX, Doorbell, celery_app, relay_outbox, ring_lost
 from jobs.errors import BrokerUnavailable
 from jobs.repositories import ReaperRepository
 from worker.logs import configure_logs
@@ -48,12 +48,12 @@ def relay() -> None:
 
 @app.task(name=REAP)
 def reap() -> None:
-    """Requeues, fails or cancels jobs whose lease ran out, and rings again for jobs that nobody came for."""
+    """Requeues, fails or cancels jobs whose lease ran out, and rings again for jobs whose message was lost."""
     with transaction(sessions) as session:
-        reaper = ReaperRepository(session)
-        reaped = [
-            *reaper.reclaim_expired(max_attempts=config.max_attempts),
-            *reaper.ring_again(after_s=RING_AGAIN_AFTER_S),
-        ]
+        reaped = ReaperRepository(session).reclaim_expired(max_attempts=config.max_attempts)
     for lost in reaped:
         log.info("reaped", job_id=str(lost.job_id), action=lost.action.value)
+    try:
+        ring_lost(sessions, doorbell, after_s=RING_AGAIN_AFTER_S)
+    except BrokerUnavailable as error:
+        log.warning("doorbells not rung", error=str(error))

@@ -48,7 +48,7 @@ class WarmModels:
                 return self._sampler[2]
             if self._sampler is not None:
                 self._sampler[2].close()
-            sampler = make_sampler(chosen, base=folder)
+            sampler = make_sampler(chosen, base=folder, load=self.base)
             self._sampler = (folder, chosen, sampler)
             return sampler
 
