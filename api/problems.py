@@ -47,7 +47,7 @@ class Fault:
     message: str
 
 
-class Problem(Exception):  # noqa: N818  a problem is the RFC's word for it
+class Problem(Exception):
     """Answers the request with a problem document."""
 
     def __init__(

@@ -30,6 +30,8 @@ def service_environment(folder: StackFolder, *, database_url: str, broker_url: s
         # The children run the code that started them, whatever else is installed.
         "PYTHONPATH": packages if not inherited else os.pathsep.join((packages, inherited)),
         "PYTHONUNBUFFERED": "1",
+        # Threads that wait for each other by spinning starve whatever else runs on the machine, and then each other.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
     }
 
 
