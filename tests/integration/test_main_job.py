@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -172,3 +174,20 @@ def test_the_same_request_twice_has_the_same_losses(client: Client):
     jobs = client.wait([solve(client), solve(client)], timeout_s=WAIT_S)
     first, second = ([step.loss for step in client.losses(job.id)] for job in jobs)
     assert first == second
+
+
+def test_a_worker_killed_in_mid_adaptation_costs_time_and_nothing_else(client: Client, service: RunningService):
+    settings = {**TINY, "adaptation": {**TINY["adaptation"], "max_steps": 300}}
+    job_id, killed = solve(client, settings=settings), []
+
+    def kill_once_it_trains(job: Any) -> None:
+        if job.progress.step >= 3 and not killed:
+            killed.append(service.pid("worker"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    (job,) = client.wait([job_id], timeout_s=WAIT_S, poll_s=0.05, observe=kill_once_it_trains)
+    assert killed
+    assert job.status is Status.SUCCEEDED, job.error
+    assert job.attempts == 3  # two to adapt, one to sample
+    (undisturbed,) = client.wait([solve(client, settings=settings)], timeout_s=WAIT_S)
+    assert [s.loss for s in client.losses(job.id)] == [s.loss for s in client.losses(undisturbed.id)]
