@@ -49,9 +49,7 @@ class View:
     def apply_task(self, task: Task) -> Task:
         """The whole task under this view, its pairs reordered; test inputs keep their order."""
         order = self.pair_order or tuple(range(len(task.train)))
-        return Task(
-            tuple(self.apply_pair(task.train[i]) for i in order), tuple(self.apply(grid) for grid in task.test)
-        )
+        return Task(tuple(self.apply_pair(task.train[i]) for i in order), tuple(self.apply(grid) for grid in task.test))
 
 
 def _recolour(array: GridArray, colours: tuple[int, ...]) -> GridArray:

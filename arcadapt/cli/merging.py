@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from arc_engine.base_models.merging import merge
-
 from arc_engine.base_models.sources import resolve
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import ArcadaptError
