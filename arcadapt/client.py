@@ -3,7 +3,6 @@
 The answers are the API's own models (`api.schemas`), so that there is one description of every document.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +27,8 @@ from api.schemas import (
     SubmissionEntry,
 )
 from arc_engine.settings import SolveSettings
-from arcadapt.errors import ApiError, FieldError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
+from arcadapt.errors import ApiError, FieldError, ServerUnreachable, UnexpectedAnswer
+from arcadapt.polling import poll
 from jobs.states import Status
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -277,27 +277,6 @@ class Client:
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         reason = "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error) or repr(error)
         return ServerUnreachable(f"cannot reach the arcadapt server at {self.base_url}: {reason}")
-
-
-def poll(look: Callable[[], bool], *, every_s: float, timeout_s: float | None = None, patience_s: float = 60.0) -> None:
-    """Calls `look` until it says that there is nothing left to wait for.
-
-    Raises `WaitTimedOut` after `timeout_s`. Looks that fail because the server is away count as not finished, for up to
-    `patience_s` at a stretch.
-    """
-    started = answered = time.monotonic()
-    while True:
-        try:
-            if look():
-                return
-            answered = time.monotonic()
-        except (ServerUnreachable, ApiError) as error:
-            away = isinstance(error, ServerUnreachable) or error.status == httpx.codes.SERVICE_UNAVAILABLE
-            if not away or time.monotonic() - answered > patience_s:
-                raise
-        if timeout_s is not None and time.monotonic() - started > timeout_s:
-            raise WaitTimedOut(f"not finished after {timeout_s:g} s; the jobs go on")
-        time.sleep(every_s)
 
 
 def _refusal(answer: httpx.Response) -> ApiError | UnexpectedAnswer:

@@ -7,7 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from api.schemas import BatchDetail, BatchJob, StepModel
-from arcadapt.client import FINISHED, Client, poll
+from arcadapt.client import FINISHED, Client
+from arcadapt.polling import poll
 from jobs.states import Phase
 
 LOSS_WINDOW: Final = 10

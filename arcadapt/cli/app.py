@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from arcadapt.cli import jobs, models, stack
 from arcadapt.cli.exits import EXPECTED, HELP, exit_code
@@ -25,9 +26,5 @@ def main() -> None:
     try:
         app(prog_name="arcadapt")
     except EXPECTED as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {_escaped(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(exit_code(error))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -11,7 +11,6 @@ import pytest
 from api.schemas import JobDetail
 from arc_engine.settings import SolveSettings
 from arcadapt import ApiError, Client, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
-from arcadapt.client import poll
 from jobs.config import ServiceConfig
 from jobs.states import Phase, Status
 from tests.arcadapt.desk import LOSSES, Desk
@@ -184,28 +183,6 @@ def test_a_batch_is_waited_for(client: Client, desk: Desk):
         accepted.batch_id, poll_s=0.01, observe=lambda batch: batch.finished or desk.succeed(accepted.jobs[0].id)
     )
     assert batch.counts[Status.SUCCEEDED] == 1
-
-
-def test_a_server_that_is_away_for_a_moment_is_waited_for():
-    answers = iter([ServerUnreachable("down"), ApiError(code="not_ready", status=503, title=""), False, True])
-    looks = []
-
-    def look() -> bool:
-        looks.append(answer := next(answers))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    poll(look, every_s=0)
-    assert len(looks) == 4
-
-
-def test_a_server_that_stays_away_is_given_up():
-    def look() -> bool:
-        raise ServerUnreachable("down")
-
-    with pytest.raises(ServerUnreachable):
-        poll(look, every_s=0, patience_s=0)
 
 
 def test_api_keys_are_sent(serve: Callable[[ServiceConfig], str], config: ServiceConfig):

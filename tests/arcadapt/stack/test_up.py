@@ -44,7 +44,7 @@ def test_the_life_of_a_stack(start: Start):
     assert str(up.process.pid) in second.output
     assert running.url in second.output
 
-    for name in ("worker", "api"):
+    for name in ("worker", "api", "valkey", "postgres"):
         old_pid = up.running.children[name]
         psutil.Process(old_pid).kill()
         until(lambda name=name, old_pid=old_pid: up.running.children.get(name, old_pid) != old_pid)
