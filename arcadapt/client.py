@@ -170,7 +170,10 @@ class Client:
         return target
 
     def cancel(self, job_id: JobId) -> JobDetail:
-        """Asks the job to stop: at once if no worker has it, else within one step. Harmless when it has finished."""
+        """Asks the job to stop: at once if no worker has it, else within one step.
+
+        Harmless when repeated; an `ApiError` with code `invalid_transition` for a job that succeeded or failed.
+        """
         return self._fetch(JobDetail, "POST", f"/jobs/{job_id}/cancel")
 
     def batch(self, batch_id: JobId) -> BatchDetail:
