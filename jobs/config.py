@@ -50,7 +50,7 @@ class ServiceConfig:
             job_timeout_s=reader.positive("JOB_TIMEOUT_S", float, cls.job_timeout_s),
             max_body_bytes=reader.positive("MAX_BODY_BYTES", int, cls.max_body_bytes),
             max_tasks=reader.positive("MAX_TASKS", int, cls.max_tasks),
-            api_keys=reader.optional("API_KEYS", _split, ()),
+            api_keys=reader.keys("API_KEYS"),
         )
         reader.check()
         return config
@@ -86,6 +86,13 @@ class _Reader:
             self._problems.append(f"{PREFIX}{name} must be above 0, is {value}")
         return number
 
+    def keys(self, name: str) -> tuple[str, ...]:
+        try:
+            return parse_api_keys(self._value(name))
+        except ConfigurationError as error:
+            self._problems += error.problems
+            return ()
+
     def check(self) -> None:
         if self._problems:
             raise ConfigurationError(tuple(self._problems))
@@ -94,5 +101,12 @@ class _Reader:
         return self._env.get(PREFIX + name, "").strip()
 
 
-def _split(keys: str) -> tuple[str, ...]:
-    return tuple(key.strip() for key in keys.split(",") if key.strip())
+def parse_api_keys(text: str) -> tuple[str, ...]:
+    """The keys of `ARCADAPT_API_KEYS`, which commas part; none for a blank text, which is how unset looks.
+
+    Raises `ConfigurationError` for a text without a key in it: who wrote it did not mean to let everybody in.
+    """
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if text.strip() and not keys:
+        raise ConfigurationError((f"{PREFIX}API_KEYS is set, but there is no key in it: {text!r}",))
+    return keys

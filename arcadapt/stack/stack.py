@@ -26,6 +26,8 @@ from arcadapt.stack.postgres import EmbeddedPostgres
 from arcadapt.stack.services import SERVICES, api_service, beat_service, service_environment, worker_service
 from arcadapt.stack.valkey import EmbeddedValkey
 from arcadapt.stack.watchdog import Watchdog
+from jobs.config import parse_api_keys
+from jobs.errors import ConfigurationError
 
 PREFERRED_PORT: Final = 8000
 POLL_S: Final = 0.1
@@ -45,8 +47,12 @@ class StackOptions:
     """None takes 8000, or any free port where that is taken."""
 
     def check(self) -> None:
-        """Refuses to open the service to other machines without keys."""
-        if not is_loopback(self.host) and not os.environ.get("ARCADAPT_API_KEYS", "").strip():
+        """Refuses to open the service to other machines without keys, and keys that are none."""
+        try:
+            keys = parse_api_keys(os.environ.get("ARCADAPT_API_KEYS", ""))
+        except ConfigurationError as error:
+            raise StackError(str(error)) from error
+        if not is_loopback(self.host) and not keys:
             raise StackError(
                 f"--host {self.host} would let other machines in; set ARCADAPT_API_KEYS to the keys that may use the "
                 "service, or stay on 127.0.0.1"

@@ -61,3 +61,9 @@ def test_all_that_is_missing_or_garbled_is_named_at_once():
 def test_times_are_positive_and_finite(value: str):
     with pytest.raises(ConfigurationError, match="LEASE_S"):
         ServiceConfig.from_env(NEEDED | {"ARCADAPT_LEASE_S": value})
+
+
+@pytest.mark.parametrize("value", [",", " , ", ",,"])
+def test_keys_without_a_key_let_nobody_in(value: str):
+    with pytest.raises(ConfigurationError, match="API_KEYS is set, but there is no key"):
+        ServiceConfig.from_env(NEEDED | {"ARCADAPT_API_KEYS": value})

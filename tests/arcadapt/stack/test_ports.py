@@ -51,3 +51,10 @@ def test_other_machines_need_keys(monkeypatch: pytest.MonkeyPatch):
         StackOptions(host=EVERYWHERE).check()
     monkeypatch.setenv("ARCADAPT_API_KEYS", "secret")
     StackOptions(host=EVERYWHERE).check()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE])
+def test_keys_without_a_key_are_no_keys(monkeypatch: pytest.MonkeyPatch, host: str):
+    monkeypatch.setenv("ARCADAPT_API_KEYS", " , ")
+    with pytest.raises(StackError, match="no key in it"):
+        StackOptions(host=host).check()
