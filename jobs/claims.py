@@ -39,6 +39,14 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseModelSource:
+    """Where the base model came from when the job was submitted."""
+
+    source: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedJob:
     """A job just claimed.
 
@@ -50,6 +58,7 @@ class ClaimedJob:
     batch_id: UUID
     max_steps: int
     adapter: AdapterRecord | None
+    base_model: BaseModelSource
     created_at: datetime
     task_json: Mapping[str, Any]
     solution_json: Sequence[Any]
@@ -64,6 +73,7 @@ class ClaimedJob:
             batch_id=job.batch_id,
             max_steps=job.max_steps,
             adapter=AdapterRecord.of(job.adapter) if job.adapter else None,
+            base_model=BaseModelSource(**job.versions["base_model"]),
             created_at=job.created_at,
             task_json=job.task,
             solution_json=job.solution,

@@ -26,7 +26,7 @@ def submit(
     name: str | None = None,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
-    versions: Mapping[str, str] | None = None,
+    versions: Mapping[str, Any] | None = None,
 ) -> Batch:
     """Stores a batch, its jobs and their doorbells in the caller's transaction.
 
@@ -34,7 +34,7 @@ def submit(
     new gives the `batch_id` that a new one shall have. Doorbells that still wait are those that were not sent. Raises
     `IdempotencyConflict` for a key of a different request, and `UnknownBaseModel`.
     """
-    BaseModelRepository(session).get(settings.base_model)
+    base_model = BaseModelRepository(session).get(settings.base_model)
     resolved = settings.model_dump(mode="json")
     inserted = _insert_batch(
         session,
@@ -53,7 +53,11 @@ def submit(
             "task": task.to_json(),
             "solution": solution.to_json(),
             "settings": resolved,
-            "versions": dict(versions or {}),
+            "versions": {
+                **(versions or {}),
+                # As it is now: a name that is registered anew must not change a job that is under way.
+                "base_model": {"source": base_model.source, "revision": base_model.revision},
+            },
             "max_steps": settings.adaptation.max_steps if settings.adaptation else 0,
         }
         for position, (job_id, (task_id, (task, solution))) in enumerate(zip(job_ids, tasks.items(), strict=True))

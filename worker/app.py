@@ -1,7 +1,8 @@
 """The worker that adapts and samples: `celery -A worker.app worker -Q adapt,sample --pool solo`.
 
-A message names a job and is a hint: the claim decides. Messages are handled one at a time, because a GPU is busy with
-one thing at a time; more GPUs, more workers.
+A message says that a job waits, and names the one it was sent for. Whoever hears it takes the job that has waited
+longest, so that a job whose own message was lost waits no longer than the others. Messages are handled one at a time,
+because a GPU is busy with one thing at a time; more GPUs, more workers.
 """
 
 import os
@@ -9,7 +10,6 @@ import socket
 import threading
 from contextlib import AbstractContextManager
 from typing import Any
-from uuid import UUID
 
 import structlog
 from celery import Celery
@@ -49,10 +49,12 @@ doorbell = Doorbell(app)
 
 @app.task(name=ADAPT)
 def adapt(job_id: str) -> None:
-    """Claims a queued job and adapts the base model to its task."""
+    """Claims the queued job that has waited longest and adapts the base model to its task."""
     with transaction(sessions) as session:
-        claimed = ClaimRepository(session).claim_for_adapting(UUID(job_id), owner=owner, lease_s=config.lease_s)
-    if claimed is not None:
+        claimed = ClaimRepository(session).claim_for_adapting(None, owner=owner, lease_s=config.lease_s)
+    if claimed is None:
+        log.info("nothing to adapt", rung_for=job_id)
+    else:
         with _about(claimed):
             adapt_job(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
             _ring_on(claimed)
@@ -60,10 +62,12 @@ def adapt(job_id: str) -> None:
 
 @app.task(name=SAMPLE)
 def sample(job_id: str) -> None:
-    """Claims an adapted job and answers its task."""
+    """Claims the adapted job that has waited longest and answers its task."""
     with transaction(sessions) as session:
-        claimed = ClaimRepository(session).claim_for_sampling(UUID(job_id), owner=owner, lease_s=config.lease_s)
-    if claimed is not None:
+        claimed = ClaimRepository(session).claim_for_sampling(None, owner=owner, lease_s=config.lease_s)
+    if claimed is None:
+        log.info("nothing to sample", rung_for=job_id)
+    else:
         with _about(claimed):
             sample_job(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
             _ring_on(claimed)

@@ -12,10 +12,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from jobs.errors import StaleClaim
-from worker.record import JobRecord
+from worker.record import DATABASE_AWAY, JobRecord
 
 log = structlog.get_logger()
 
@@ -37,8 +36,8 @@ class Lease:
     """A claim kept alive while its `with` block runs.
 
     `stop_reason` is None as long as the work may go on. Recording a step checks it too, so adaptation stops within one
-    step. Sampling is one call: a cancel waits for its end, but for the reasons in `URGENT` the keeping thread calls
-    `interrupt`, which is to make it fail.
+    step. Sampling is one call: a cancel waits for its end, the lease still being kept, but for the reasons in `URGENT`
+    the keeping thread calls `interrupt`, which is to make it fail.
     """
 
     def __init__(
@@ -75,8 +74,8 @@ class Lease:
         return self._thread.is_alive()
 
     def stop(self, reason: StopReason) -> None:
-        """Marks the job as one to let go of; the first reason stays."""
-        if self.stop_reason is None:
+        """Marks the job as one to let go of. The first reason stays, but an urgent one replaces one that is not."""
+        if self.stop_reason is None or (reason in URGENT and self.stop_reason not in URGENT):
             self.stop_reason = reason
             log.info("letting go", reason=reason)
 
@@ -90,7 +89,7 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._released.wait(self._interval_s):
-            if self.check() is not None or self._record.closing:
+            if self.check() in URGENT or self._record.closing:
                 break
             try:
                 if self._record.renew():
@@ -98,7 +97,7 @@ class Lease:
             except StaleClaim:
                 if not self._record.closing:  # otherwise it is our own last write that ended the claim
                     self.stop(StopReason.LEASE_LOST)
-            except OperationalError as error:
+            except DATABASE_AWAY as error:
                 # The database is away. The lease outlives some missed renewals; after that the claim is stale.
                 log.warning("lease not renewed", error=str(error))
         if self.stop_reason in URGENT and not self._released.is_set():

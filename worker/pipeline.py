@@ -7,6 +7,7 @@ failed, cancelled, or back in its queue.
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from jobs.artifacts import ArtifactStore, adapter_key
 from jobs.claims import AdapterRecord, ClaimedJob
 from jobs.errors import StaleClaim
 from worker.lease import Lease, StopReason
-from worker.record import JobRecord
+from worker.record import DATABASE_AWAY, JobRecord
 from worker.warm import WarmModels
 
 log = structlog.get_logger()
@@ -49,31 +50,40 @@ def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
     """adapting -> adapted: trains the job's adapter and stores it."""
     with _held(record, workshop=workshop) as lease:
         settings = record.job.settings
-        base = _base_folder(record)
+        base = _base_folder(record.job)
         sampler = workshop.models.sampler(base, backend=settings.sampling.backend)
         sampler.start(lora_rank=settings.adaptation.lora_rank if settings.adaptation else 0)  # boots while we train
         if settings.adaptation is None:
             record.finish_adapting(adapter=None, usage={"adapt_s": 0.0})
             return
         started = time.monotonic()
+        tokens: Counter[int] = Counter()  # by step
         loaded = workshop.models.base(base)
         adapter = adapt(
             loaded,
             record.job.task,
             settings=settings.adaptation,
             prompt=settings.prompt,
-            observe=_recording(record, lease),
+            observe=_recording(record, lease, tokens),
         )
         stored = _store(adapter, record.job, workshop=workshop)
-        adapt_s = round(time.monotonic() - started, 3)
-        record.finish_adapting(adapter=stored, usage={"adapt_s": adapt_s, "device": loaded.device})
+        usage = {
+            "adapt_s": round(time.monotonic() - started, 3),
+            "device": loaded.device,
+            "train_tokens": tokens.total(),
+        }
+        try:
+            record.finish_adapting(adapter=stored, usage=usage)
+        except StaleClaim:
+            workshop.artifacts.delete(stored.artifact_key)
+            raise
 
 
 def sample_job(record: JobRecord, *, workshop: Workshop) -> None:
     """sampling -> succeeded: samples candidates, selects attempts, scores them where the solution is known."""
     with _held(record, workshop=workshop), tempfile.TemporaryDirectory(dir=workshop.work_dir) as scratch:
         job, started = record.job, time.monotonic()
-        reading = workshop.models.reading(_base_folder(record))
+        reading = workshop.models.reading(_base_folder(job))
         found = answer(
             job.task,
             sampler=workshop.models.sampler(reading.folder, backend=job.settings.sampling.backend),
@@ -105,6 +115,9 @@ def _held(record: JobRecord, *, workshop: Workshop) -> Iterator[Lease]:
             yield lease
     except StaleClaim:
         log.warning("job taken over by another worker; dropping what we have")
+    except DATABASE_AWAY:
+        # Nothing can be recorded, and the job is not to blame: it is taken over when the lease has run out.
+        log.exception("the database is away; leaving the job to its lease")
     except Exception as error:  # noqa: BLE001 - whatever it is, the job's record is where it belongs
         _let_go(record, lease.check(), error)
     except BaseException:
@@ -130,10 +143,11 @@ def _let_go(record: JobRecord, reason: StopReason | None, error: Exception | Non
         log.warning("job taken over by another worker before its end was recorded")
 
 
-def _recording(record: JobRecord, lease: Lease) -> StepObserver:
-    """Records every step, and stops the training as soon as there is a reason to."""
+def _recording(record: JobRecord, lease: Lease, tokens: Counter[int]) -> StepObserver:
+    """Records every step, counts its tokens, and stops the training as soon as there is a reason to."""
 
     def observe(step: AdaptationStep) -> None:
+        tokens[step.step] = step.tokens
         if record.step(step):
             lease.stop(StopReason.CANCELLED)
         if lease.check() is not None:
@@ -142,9 +156,8 @@ def _recording(record: JobRecord, lease: Lease) -> StepObserver:
     return observe
 
 
-def _base_folder(record: JobRecord) -> Path:
-    row = record.base_model()
-    return resolve(row.source, revision=row.revision)
+def _base_folder(job: ClaimedJob) -> Path:
+    return resolve(job.base_model.source, revision=job.base_model.revision)
 
 
 def _store(adapter: Adapter, job: ClaimedJob, *, workshop: Workshop) -> AdapterRecord:

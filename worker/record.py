@@ -1,16 +1,20 @@
 """A claimed job and its record: every write in a transaction of its own, each of them fenced by the claim."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from arc_engine.adaptation.steps import AdaptationStep
 from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob
 from jobs.database import SessionFactory, transaction
-from jobs.models import BaseModelRow
-from jobs.repositories import BaseModelRepository, ClaimRepository
+from jobs.repositories import ClaimRepository
 from jobs.states import Phase
+
+DATABASE_AWAY: Final = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+"""How a database that went away, or may not be written to for now, shows itself."""
 
 log = structlog.get_logger()
 
@@ -29,11 +33,6 @@ class JobRecord:
     def claim(self) -> Claim:
         """The job's id, and the attempt number that every write names."""
         return self.job.claim
-
-    def base_model(self) -> BaseModelRow:
-        """The registered base model that the settings name; raises `UnknownBaseModel`."""
-        with transaction(self._sessions) as session:
-            return BaseModelRepository(session).get(self.job.settings.base_model)
 
     def renew(self) -> bool:
         """Extends the lease. True: the client asked to cancel."""

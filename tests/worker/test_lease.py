@@ -71,7 +71,22 @@ def test_a_cancel_is_seen_without_a_step_and_does_not_interrupt(desk: Desk):
         with transaction(desk.sessions) as session:
             JobRepository(session).request_cancel(job_id)
         eventually(lambda: lease.stop_reason is StopReason.CANCELLED)
+        last_end = desk.job(job_id).lease_expires_at
+        assert last_end is not None
+        eventually(lambda: (desk.job(job_id).lease_expires_at or last_end) > last_end)  # still ours to end
     assert not interrupted.happened.is_set()
+
+
+def test_a_shutdown_does_not_wait_for_a_cancelled_job(desk: Desk):
+    shutting_down = threading.Event()
+    job_id = desk.submit()
+    with held(desk.claim_for_adapting(job_id, lease_s=SHORT_S), shutting_down=shutting_down) as (lease, interrupted):
+        with transaction(desk.sessions) as session:
+            JobRepository(session).request_cancel(job_id)
+        eventually(lambda: lease.stop_reason is StopReason.CANCELLED)
+        shutting_down.set()
+        eventually(interrupted.happened.is_set)
+        assert lease.stop_reason is StopReason.SHUTTING_DOWN
 
 
 def test_a_lost_lease_interrupts_the_work(desk: Desk):

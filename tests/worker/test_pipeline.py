@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from arc_engine.adaptation.steps import AdaptationStep
 from jobs.database import transaction
@@ -61,6 +62,7 @@ def test_a_job_is_adapted_then_answered(desk: Desk, workshop: Workshop):
     assert adapted.phase is Phase.ADAPTED
     assert (adapted.step, adapted.max_steps, len(losses(desk, job_id))) == (5, 5, 5)
     assert adapted.usage["adapt_s"] > 0
+    assert adapted.usage["train_tokens"] > 5 * 2 * 20
     with transaction(desk.sessions) as session:
         assert [row.queue for row in OutboxRepository(session).unsent()] == [Queue.ADAPT, Queue.SAMPLE]
         adapter = AdapterRepository(session).get(job_id)
@@ -150,6 +152,46 @@ def test_a_worker_that_lost_its_lease_records_nothing_more(desk: Desk, workshop:
     job = desk.job(job_id)
     assert (job.phase, job.attempt, job.adapter) == (Phase.ADAPTING, 2, None)
     assert losses(desk, job_id) == []
+
+
+def test_what_a_worker_that_lost_its_lease_has_stored_is_removed(desk: Desk, workshop: Workshop, tmp_path: Path):
+    job_id = desk.submit()
+    late = desk.claim_for_adapting(job_id)
+    finish = late.finish_adapting
+
+    def finish_late(**report: Any) -> Phase:
+        with transaction(desk.sessions) as session:
+            ClaimRepository(session).release(late.claim)
+        return finish(**report)
+
+    late.finish_adapting = finish_late  # type: ignore[method-assign]
+    adapt_job(late, workshop=workshop)
+    assert desk.job(job_id).phase is Phase.QUEUED
+    assert not list((tmp_path / "artifacts").rglob("*.zip"))
+
+
+def test_a_database_that_breaks_the_connection_fails_no_job(desk: Desk, workshop: Workshop):
+    job_id = desk.submit()
+    record = desk.claim_for_adapting(job_id, lease_s=1.0)
+    recorded = record.step
+
+    def record_and_lose_the_connection(taken: AdaptationStep) -> bool:
+        with desk.sessions() as session:
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return recorded(taken)
+
+    record.step = record_and_lose_the_connection  # type: ignore[method-assign]
+    adapt_job(record, workshop=workshop)
+    assert desk.job(job_id).phase is Phase.ADAPTING  # whoever finds the lease run out takes it from here
+    assert desk.job(job_id).error_code is None
+
+
+def test_a_base_model_registered_anew_does_not_change_a_job_under_way(desk: Desk, workshop: Workshop, tmp_path: Path):
+    job_id = desk.submit()
+    with transaction(desk.sessions) as session:
+        BaseModelRepository(session).register("tiny", str(tmp_path / "another"))
+    adapt_job(desk.claim_for_adapting(job_id), workshop=workshop)
+    assert desk.job(job_id).phase is Phase.ADAPTED
 
 
 def test_a_job_over_its_time_fails(desk: Desk, new_workshop: Callable[..., Workshop]):
