@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import yaml
 
 from api.asgi import create
+from arcadapt.stack.child import ChildSpec
+from arcadapt.stack.folder import StackFolder
+from arcadapt.stack.services import beat_service, worker_service
 from jobs.config import PREFIX, ServiceConfig
 from jobs.doorbells import QUEUES
 from jobs.errors import ConfigurationError
@@ -48,7 +52,7 @@ def test_each_command_starts_something_that_exists(name: str):
     assert importlib.util.find_spec(module)
     if module == "celery":
         # Looked for but not imported: these modules need the environment that the container gives them.
-        app = importlib.util.find_spec(arguments[arguments.index("-A") + 1])
+        app = importlib.util.find_spec(arguments[arguments.index("--app") + 1])
         assert app is not None
         assert app.origin is not None
         assert re.search(r"^app\b.*= celery_app\(", Path(app.origin).read_text(), re.MULTILINE)
@@ -59,7 +63,7 @@ def test_each_command_starts_something_that_exists(name: str):
 
 def test_every_queue_has_somebody_who_listens():
     commands = [SERVICES[name]["command"] for name in OURS if "celery" in SERVICES[name]["command"]]
-    heard = [queue for command in commands for queue in command[command.index("-Q") + 1].split(",")]
+    heard = [queue for command in commands for queue in command[command.index("--queues") + 1].split(",")]
     assert sorted(heard) == sorted(QUEUES)
 
 
@@ -68,6 +72,16 @@ def test_one_beat_and_one_job_at_a_time():
     for name in ("worker", "beat"):
         command = SERVICES[name]["command"]
         assert command[command.index("--pool") + 1] == "solo"
+
+
+@pytest.mark.parametrize(("name", "service"), [("worker", worker_service), ("beat", beat_service)])
+def test_celery_runs_as_in_the_local_stack(name: str, service: Callable[..., ChildSpec], tmp_path: Path):
+    local = service(StackFolder.of(tmp_path), env={}).command
+    assert _flags(SERVICES[name]["command"]) == _flags(local) - {"--hostname", "--loglevel"}
+
+
+def _flags(command: Sequence[str]) -> set[str]:
+    return {word for word in command if word.startswith("--")}
 
 
 @pytest.mark.parametrize("name", OURS)
