@@ -13,6 +13,7 @@ from arc_engine.prompts import PromptVersion
 from arc_engine.views import ViewDistribution
 
 DEFAULT_BASE_MODEL: Final = "arc-mini"
+MAX_ANSWERS_PER_INPUT: Final = 4096
 
 LossOn = Literal["test_output", "later_outputs", "all_outputs"]
 BackendSetting = Literal["auto", "vllm", "torch"]
@@ -102,6 +103,15 @@ class SamplingSettings(_Settings):
     def _greedy_decodes_once(self) -> Self:
         if self.method == "greedy" and self.samples_per_view != 1:
             raise ValueError("greedy gives one answer per view; samples_per_view must be 1")
+        return self
+
+    @model_validator(mode="after")
+    def _a_job_that_ends(self) -> Self:
+        if self.num_views * self.samples_per_view > MAX_ANSWERS_PER_INPUT:
+            raise ValueError(
+                f"num_views times samples_per_view is at most {MAX_ANSWERS_PER_INPUT} answers per test input, "
+                f"{self.num_views} times {self.samples_per_view} is {self.num_views * self.samples_per_view}"
+            )
         return self
 
 

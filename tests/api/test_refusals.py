@@ -94,6 +94,11 @@ def test_faults_of_a_task_are_located(
         ({"adaptation": {"loss_on": "x"}}, "/settings/adaptation/loss_on", "'later_outputs'"),
         ({"adaptation": {"augmentation": {"a/b": 1}}}, "/settings/adaptation/augmentation/a~1b", "not permitted"),
         ({"sampling": {"samples_per_view": 4}}, "/settings/sampling", "greedy gives one answer per view"),
+        (
+            {"sampling": {"method": "sample", "num_views": 1024, "samples_per_view": 5}},
+            "/settings/sampling",
+            "num_views times samples_per_view is at most 4096",
+        ),
         ({"prompt": {"grid_encoder": "eval('1')"}}, "/settings/prompt/grid_encoder", ""),
         ({"base_model": ""}, "/settings/base_model", "pattern"),
         ({"base_model": "a\0b"}, "/settings/base_model", "NUL"),

@@ -123,6 +123,13 @@ def test_greedy_gives_one_answer_per_view():
     assert SolveSettings.model_validate({"sampling": {"method": "sample", "samples_per_view": 2}})
 
 
+def test_the_answers_of_one_input_are_bounded():
+    sampling = {"method": "sample", "num_views": 1024, "samples_per_view": 4}
+    assert SamplingSettings.model_validate(sampling)
+    with pytest.raises(ValidationError, match=r"num_views times samples_per_view .* 1024 times 5 is 5120"):
+        SamplingSettings.model_validate({**sampling, "samples_per_view": 5})
+
+
 def test_whole_numbers_are_rates_too():
     settings = SolveSettings.model_validate({"adaptation": {"lora_alpha": 64, "learning_rate": 1}})
     assert settings.adaptation.lora_alpha == 64.0
