@@ -103,7 +103,7 @@ def _present(console: Console, result: DemoResult, tasks: Mapping[str, TaskJson]
     without = sum(task.solved_without_adaptation is True for task in result.report.tasks)
     console.print(
         f"\n{without} of {len(result.report.tasks)} right without adaptation, {solved} with it; "
-        f"{result.report.total_s:.0f} s in all. Report: {report}",
+        f"{result.report.total_s:.0f} s in all. Report: {os.path.relpath(report)}",
         soft_wrap=True,
     )
     for job in result.jobs:
