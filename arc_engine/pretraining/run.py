@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -83,6 +84,8 @@ class Pretraining:
 
     def checkpoint(self) -> None:
         """Writes a checkpoint now."""
+        # What came after the last step, such as a validation, has used budget too: a finished run stays finished.
+        self.state = replace(self.state, elapsed_s=self.elapsed_s)
         save_checkpoint(self.out_dir, self.model, self.optimisers, self.state)
         self._checkpointed_s = self.elapsed_s
 

@@ -60,12 +60,17 @@ def merge(
 def pretrain(
     *,
     config: Annotated[Path, typer.Option("--config", help="The recipe, as YAML.")],
-    out: Annotated[Path, typer.Option("--out", help="Checkpoints and log; a run that is there goes on.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Checkpoints, log and, at the end, model/; a run that is there goes on.")
+    ],
     hours: Annotated[float | None, typer.Option("--hours", min=0.001, help="Budget; else the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Budget in steps instead.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a small base model from nothing, on synthetic tasks and ARC's training split."""
+    """Train a small base model from nothing, on synthetic tasks and ARC's training split.
+
+    Ends with the model in OUT/model, ready for `arcadapt models register NAME OUT/model`.
+    """
     from arcadapt.cli import pretraining
 
     pretraining.run(config, out, hours=hours, max_steps=max_steps, as_json=as_json)

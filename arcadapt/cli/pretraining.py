@@ -1,29 +1,39 @@
 """`arcadapt pretrain`. Loads torch."""
 
 from pathlib import Path
+from typing import Final
 
 import yaml
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from arc_engine.pretraining.export import export
 from arc_engine.pretraining.recipe import Recipe, load_recipe
 from arc_engine.pretraining.run import pretrain
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import InvalidOverride
 
+MODEL_FOLDER: Final = "model"
+
 
 def run(config: Path, out: Path, *, hours: float | None, max_steps: int | None, as_json: bool) -> None:
-    """Trains by the recipe, with its budget replaced where the command says so."""
+    """Trains by the recipe, with its budget replaced where the command says so, and exports the result.
+
+    A run that is finished already is not trained further, but exported again.
+    """
     recipe = _recipe(config, hours=hours, max_steps=max_steps)
     budget = f"{recipe.max_steps} steps" if recipe.max_steps is not None else f"{recipe.hours} h"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress()) as bar:
         steps = bar.add_task(f"{recipe.name}, {budget}: steps", total=recipe.max_steps)
         checkpoint = pretrain(recipe, out_dir=out, on_step=lambda state: bar.update(steps, completed=state.step))
+    model = out / MODEL_FOLDER
+    with progress().status(f"measuring and exporting to {model}"):
+        export(recipe, run_dir=out, out_dir=model)
     if as_json:
-        print_json({"checkpoint": str(checkpoint)})
+        print_json({"model": str(model), "checkpoint": str(checkpoint)})
     else:
-        results().print(str(checkpoint), soft_wrap=True)
+        results().print(str(model), soft_wrap=True)
 
 
 def _recipe(config: Path, *, hours: float | None, max_steps: int | None) -> Recipe:

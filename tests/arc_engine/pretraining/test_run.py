@@ -16,7 +16,7 @@ from arc_engine.pretraining.export import export
 from arc_engine.pretraining.model import build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
 from arc_engine.pretraining.recipe import Optimisation
-from arc_engine.pretraining.run import LOG_NAME, pretrain
+from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
 from arc_engine.pretraining.validation import ARC_GROUP, HeldOutTask, validate
 from arc_engine.tokenizer import build_tokenizer
 from tests.arc_engine.pretraining.tiny import tiny_recipe
@@ -80,6 +80,16 @@ def test_a_finished_run_does_not_go_on(finished: Path, tmp_path: Path) -> None:
     steps: list[int] = []
     pretrain(tiny_recipe(), out_dir=finished, on_step=lambda state: steps.append(state.step))
     assert steps == []
+
+
+def test_time_after_the_last_step_counts_as_used(tmp_path: Path) -> None:
+    recipe = tiny_recipe(max_steps=None, hours=1.0)
+    run = Pretraining(recipe, out_dir=tmp_path)
+    run.step()
+    run._started -= 3600  # as after a long validation
+    assert run.progress == 1.0
+    run.checkpoint()
+    assert Pretraining(recipe, out_dir=tmp_path).progress == 1.0
 
 
 def test_only_whole_checkpoints_are_seen_and_two_are_kept(finished: Path) -> None:

@@ -1,6 +1,7 @@
 """`merge` and `pretrain` with tiny models."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import yaml
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from arc_engine.base_models.loading import load_base
+from arc_engine.base_models.reading import read_base
+from arc_engine.base_models.sources import resolve
 from jobs.adapter_zip import pack
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 from tests.arcadapt.cli.ran import Run
@@ -58,6 +62,22 @@ def test_pretrain_runs_a_recipe_and_goes_on_from_its_checkpoint(bare: Run, tmp_p
     assert Path(first.json["checkpoint"]).is_dir()
     second = bare("pretrain", "--config", recipe, "--out", tmp_path / "run", "--max-steps", "3", "--json")
     assert second.json["checkpoint"] > first.json["checkpoint"]
+
+
+def test_pretrain_ends_in_a_model_that_can_be_used(bare: Run, tmp_path: Path):
+    recipe, model = tmp_path / "recipe.yaml", tmp_path / "run" / "model"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every_steps=1).model_dump(mode="json")))
+    arguments = ("pretrain", "--config", recipe, "--out", tmp_path / "run", "--max-steps", "2")
+    ran = bare(*arguments)
+    assert ran.out.strip() == str(model), ran.err
+    assert resolve(str(model)) == read_base(model).folder == load_base(model, device="cpu").folder == model
+    log = tmp_path / "run" / "log.jsonl"
+    shutil.rmtree(model)
+    again = bare(*arguments, "--json")
+    assert again.json["model"] == str(model)
+    assert load_base(model, device="cpu").max_positions == read_base(model).max_positions
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if '"kind": "step"' in line]
+    assert steps == [1, 2]
 
 
 @pytest.mark.parametrize("text", ["nonsense: 1", "name: [", "{}"])
