@@ -3,6 +3,7 @@
     EngineError
     ├── InvalidTask (ValueError)         the task JSON is not an ARC task; `pointer` names the place
     ├── InvalidEncoder (ValueError)      the grid encoder expression is not one of ours
+    ├── EncoderUnsupported (ValueError)  the base model's tokenizer cannot write what the grid encoder writes
     ├── TaskTooLong (ValueError)         the prompt does not fit into the context
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity
@@ -40,6 +41,12 @@ class InvalidEncoder(EngineError, ValueError):
     """The grid encoder expression cannot be parsed."""
 
     code = "invalid_encoder"
+
+
+class EncoderUnsupported(EngineError, ValueError):
+    """The base model's tokenizer loses characters of the grid encoder's, so that no answer could be read back."""
+
+    code = "encoder_unsupported"
 
 
 class TaskTooLong(EngineError, ValueError):

@@ -16,7 +16,7 @@ from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, Samp
 from arc_engine.selection.vote import select
 from arc_engine.settings import SamplingSettings, SolveSettings
 from arc_engine.tasks import Task
-from arc_engine.tokens import Tokenizer, tokenize
+from arc_engine.tokens import Tokenizer, check_encoder, tokenize
 from arc_engine.views import IDENTITY_COLOURS, View, ViewDistribution
 
 __all__ = ["Answer", "Attempts", "answer", "draw_views", "tokens_of_largest_grid"]
@@ -48,10 +48,11 @@ def answer(
 ) -> Answer:
     """Answers every test input of the task: all views of all inputs go to the sampler as one request.
 
-    `max_positions` is the model's context in tokens. Raises `TaskTooLong` when a prompt leaves no room for an answer,
-    and what the sampler raises.
+    `max_positions` is the model's context in tokens. Raises `EncoderUnsupported` when the tokenizer cannot write the
+    grids, `TaskTooLong` when a prompt leaves no room for an answer, and what the sampler raises.
     """
     encoder = parse_encoder(settings.prompt.grid_encoder)
+    check_encoder(encoder, tokenizer)
     views = draw_views(settings.sampling.num_views, seed=settings.sampling.seed, num_pairs=len(task.train))
     prompts = _prompts(task, views, encoder=encoder, tokenizer=tokenizer, seed=settings.sampling.seed)
     room = max_positions - max(len(prompt.ids) for prompt in prompts)

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from arc_engine.encoders import GridEncoder
+from arc_engine.errors import EncoderUnsupported
+from arc_engine.grids import NUM_COLOURS
 from arc_engine.prompts import Segment
 
 CONTEXT: Final = -1
+_EVERY_COLOUR: Final = (tuple(range(NUM_COLOURS)), tuple(reversed(range(NUM_COLOURS))))
 
 
 class Tokenizer(Protocol):
@@ -29,6 +33,16 @@ class TokenizedPrompt:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def check_encoder(encoder: GridEncoder, tokenizer: Tokenizer) -> None:
+    """Raises `EncoderUnsupported` unless a grid of all ten colours comes back from the tokens that it is written in."""
+    text = encoder.encode(_EVERY_COLOUR)
+    again = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=False)
+    if encoder.decode(again) != _EVERY_COLOUR:
+        raise EncoderUnsupported(
+            f"the base model's tokenizer cannot write what the grid encoder writes: {text!r} comes back as {again!r}"
+        )
 
 
 def tokenize(segments: Sequence[Segment], tokenizer: Tokenizer) -> TokenizedPrompt:

@@ -28,8 +28,9 @@ def adapt(
     what it was before, and so is the global random state. The same seed gives the same losses bit for bit on the same
     CPU with the same number of threads.
 
-    Raises `TaskTooLong` if no training sequence fits into `settings.max_seq_len` and the model's positions, `Diverged`
-    at the first loss or gradient that is not finite, and whatever `observe` raises.
+    Raises `EncoderUnsupported` if the base cannot write the grids, `TaskTooLong` if no training sequence fits into
+    `settings.max_seq_len` and the model's positions, `Diverged` at the first loss or gradient that is not finite, and
+    whatever `observe` raises.
     """
     started = time.perf_counter()
     examples = ExampleSource(

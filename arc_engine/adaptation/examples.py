@@ -16,7 +16,7 @@ from arc_engine.grids import shape
 from arc_engine.prompts import render
 from arc_engine.settings import AdaptationSettings, LossOn, PromptSettings
 from arc_engine.tasks import Pair, Task
-from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer, tokenize
+from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer, check_encoder, tokenize
 from arc_engine.views import ViewDistribution
 
 # A row has fewer line ends than a column, so a task that does not fit under one view may fit under one that exchanges
@@ -51,7 +51,10 @@ def draw_example(task: Task, *, rng: random.Random, views: ViewDistribution) -> 
 
 
 class ExampleSource:
-    """An endless supply of training sequences of one task, none longer than `max_tokens`."""
+    """An endless supply of training sequences of one task, none longer than `max_tokens`.
+
+    Raises `EncoderUnsupported` if the tokenizer cannot write the prompt's grids.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class ExampleSource:
         self._views = settings.augmentation.distribution()
         self._loss_on = settings.loss_on
         self._encoder = parse_encoder(prompt.grid_encoder)
+        check_encoder(self._encoder, tokenizer)
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._rng = rng

@@ -26,7 +26,7 @@ class BaseReading:
 def read_base(folder: Path) -> BaseReading:
     """Reads tokenizer and configuration, without network and without running code from the folder.
 
-    Raises `BaseModelError` if either is missing or broken, or the tokenizer cannot write grids.
+    Raises `BaseModelError` if either is missing or broken, or the tokenizer cannot write grids or end a text.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -34,6 +34,8 @@ def read_base(folder: Path) -> BaseReading:
         max_positions = int(config["max_position_embeddings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(f"{folder} cannot be read: {error}") from error
+    if tokenizer.eos_token_id is None:
+        raise BaseModelError(f"{folder}: the tokenizer has no end-of-text token, so no answer would ever end")
     again = tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False), skip_special_tokens=True)
     if again.strip() != PROBE:  # some put a space before the first word
         raise BaseModelError(f"{folder}: the tokenizer turns {PROBE!r} into {again!r}")

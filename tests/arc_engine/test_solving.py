@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from arc_engine.encoders import MinimalGridEncoder, parse_encoder
-from arc_engine.errors import TaskTooLong
+from arc_engine.errors import EncoderUnsupported, TaskTooLong
 from arc_engine.grids import Grid
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
@@ -21,6 +21,7 @@ TASK = Task(
     train=(Pair(((1, 2),), ((2, 1),)), Pair(((3, 4, 5),), ((5, 4, 3),)), Pair(((6,), (7,)), ((6,), (7,)))),
     test=(((1, 2, 3), (4, 5, 6)), ((7, 8),)),
 )
+GREEK = f"ReplaceNumberEncoder(MinimalGridEncoder(), {list('αβγδεζηθικ')})"
 OUTPUTS: tuple[Grid, ...] = (((3, 2, 1), (6, 5, 4)), ((8, 7),))
 
 
@@ -154,6 +155,15 @@ def test_a_prompt_that_leaves_no_room_is_too_long_with_numbers() -> None:
     with pytest.raises(TaskTooLong, match=rf"{length} tokens.* leaves 1 of the model's {length + 1} .* needs 2"):
         answer(TASK, settings=settings(num_views=1), max_positions=length + 1, **arguments)
     assert len(oracle.calls) == 1
+
+
+def test_an_encoder_that_the_tokenizer_cannot_write_is_refused_before_sampling() -> None:
+    oracle = Oracle(lambda view, right: said(right), num_views=1)
+    greek = SolveSettings.model_validate({"prompt": {"grid_encoder": GREEK}})
+    arguments = {"sampler": oracle, "tokenizer": TOKENIZER, "base": Path("base"), "adapter": None}
+    with pytest.raises(EncoderUnsupported, match="<unk>"):
+        answer(TASK, settings=greek, max_positions=4096, **arguments)
+    assert oracle.calls == []
 
 
 @pytest.mark.parametrize(

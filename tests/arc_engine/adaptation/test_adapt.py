@@ -15,7 +15,7 @@ import torch
 from arc_engine.adaptation.adapt import adapt
 from arc_engine.adaptation.schedule import learning_rate_factor
 from arc_engine.base_models.loading import load_base
-from arc_engine.errors import AdaptationStopped, BaseModelError, Diverged, TaskTooLong
+from arc_engine.errors import AdaptationStopped, BaseModelError, Diverged, EncoderUnsupported, TaskTooLong
 from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
 from arc_engine.tasks import parse_task
 
@@ -209,6 +209,14 @@ def test_a_task_that_fits_no_sequence_is_too_long(llama):
     with pytest.raises(TaskTooLong):
         run(llama, task, settings=changed(max_seq_len=64))
     assert fingerprint(llama) == before
+
+
+def test_an_encoder_that_the_tokenizer_cannot_write_is_refused_before_training(llama):
+    greek = PromptSettings(grid_encoder=f"ReplaceNumberEncoder(MinimalGridEncoder(), {list('αβγδεζηθικ')})")
+    steps = []
+    with pytest.raises(EncoderUnsupported, match="<unk>"):
+        adapt(llama, TASK, settings=SETTINGS, prompt=greek, observe=steps.append)
+    assert steps == []
 
 
 def test_the_models_own_positions_bound_the_sequence(llama):

@@ -80,3 +80,12 @@ def test_refuses_a_tokenizer_that_loses_line_ends(tiny_qwen2, tmp_path):
     save_tokenizer(folder, model_max_length=4096)  # transformers replaces its splitting by Qwen2's own
     with pytest.raises(BaseModelError, match="the tokenizer turns"):
         load_base(folder)
+
+
+def test_refuses_a_tokenizer_without_an_end_of_text_token(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "endless")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(BaseModelError, match="no end-of-text token"):
+        read_base(folder)
