@@ -18,8 +18,8 @@ from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.pretraining.model import build_model
 from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.tokenizer import VOCABULARY, build_tokenizer
 from arc_engine.pretraining.validation import ARC_GROUP, Report, held_out_tasks, validate
-from arc_engine.tokenizer import VOCABULARY, build_tokenizer
 
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
 FACTS_NAME = "training.json"

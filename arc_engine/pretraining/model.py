@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from arc_engine.pretraining.batches import IGNORED, Batch
 from arc_engine.pretraining.recipe import ModelShape
-from arc_engine.tokenizer import VOCABULARY
+from arc_engine.pretraining.tokenizer import VOCABULARY
 
 
 def build_model(shape: ModelShape, *, seed: int) -> LlamaForCausalLM:

@@ -16,8 +16,8 @@ from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor, set_learning_rates
 from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import held_out_tasks, validate
-from arc_engine.tokenizer import build_tokenizer
 
 LOG_NAME = "log.jsonl"
 

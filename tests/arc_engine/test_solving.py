@@ -9,12 +9,12 @@ import pytest
 from arc_engine.encoders import MinimalGridEncoder, parse_encoder
 from arc_engine.errors import EncoderUnsupported, TaskTooLong
 from arc_engine.grids import Grid
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import SamplingSettings, SolveSettings
 from arc_engine.solving import Answer, answer, draw_views, tokens_of_largest_grid
 from arc_engine.tasks import Pair, Task
-from arc_engine.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer(model_max_length=4096)
 TASK = Task(

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc_engine.encoders import parse_encoder
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.prompts import Segment, render
 from arc_engine.tasks import Pair
-from arc_engine.tokenizer import build_tokenizer
 from arc_engine.tokens import CONTEXT, tokenize
 from tests.fixtures.grid_strategies import small_grids
 

@@ -1,13 +1,16 @@
 """The borders that keep the service light and its halves apart."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.fast
 
+ROOT = Path(__file__).parents[2]
 SERVERS = {
     "ARCADAPT_DATABASE_URL": "postgresql://nobody@localhost/nothing",
     "ARCADAPT_BROKER_URL": "redis://localhost/0",
@@ -41,3 +44,12 @@ def test_importing_a_light_module_loads_no_gpu_library(module: str) -> None:
     environment = os.environ | SERVERS  # the worker's entry points read where they are; nothing connects
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.split() == []
+
+
+def test_only_the_gpu_rooms_of_the_engine_import_the_model_libraries():
+    rooms = {"adaptation", "base_models", "sampling", "pretraining"}
+    engine = ROOT / "arc_engine"
+    heavy = re.compile(r"^\s*(?:import|from) (?:torch|transformers|peft|vllm)\b", re.MULTILINE)
+    outside = [path for path in engine.rglob("*.py") if path.relative_to(engine).parts[0] not in rooms]
+    assert outside
+    assert [path.name for path in outside if heavy.search(path.read_text())] == []

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from arc_engine.adaptation.examples import ExampleSource, draw_example
 from arc_engine.errors import TaskTooLong
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
 from arc_engine.tasks import Pair, Task
-from arc_engine.tokenizer import build_tokenizer
 from arc_engine.views import NUM_DIHEDRAL, View, ViewDistribution
 
 pytestmark = pytest.mark.fast

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.reading import read_base
 from arc_engine.errors import BaseModelError
-from arc_engine.tokenizer import save_tokenizer
+from arc_engine.pretraining.tokenizer import save_tokenizer
 
 
 def test_loads_a_frozen_float32_model_with_its_tokenizer(tiny_base):

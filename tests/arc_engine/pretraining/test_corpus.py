@@ -14,9 +14,9 @@ from arc_engine.pretraining.arc_training import load_training_split
 from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
 from arc_engine.pretraining.corpus import Corpus, num_tokens
 from arc_engine.pretraining.recipe import Recipe, load_recipe
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import held_out_tasks
 from arc_engine.tasks import Pair
-from arc_engine.tokenizer import build_tokenizer
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 
 pytestmark = pytest.mark.fast

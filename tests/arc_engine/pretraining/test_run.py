@@ -17,8 +17,8 @@ from arc_engine.pretraining.model import build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
 from arc_engine.pretraining.recipe import Optimisation
 from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import ARC_GROUP, HeldOutTask, validate
-from arc_engine.tokenizer import build_tokenizer
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from arc_engine.encoders import GridShapeEncoder, MinimalGridEncoder, RowNumberEncoder
-from arc_engine.tokenizer import CHARACTERS, VOCABULARY, build_tokenizer, save_tokenizer
+from arc_engine.pretraining.tokenizer import CHARACTERS, VOCABULARY, build_tokenizer, save_tokenizer
 
 pytestmark = pytest.mark.fast
 
