@@ -29,10 +29,9 @@ from api.schemas import (
 from arc_engine.settings import SolveSettings
 from arcadapt.errors import ApiError, FieldError, ServerUnreachable, UnexpectedAnswer
 from arcadapt.polling import poll
-from jobs.states import Status
+from jobs.states import FINISHED
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-FINISHED: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 
 TaskJson = Mapping[str, Any]
 JobId = UUID | str

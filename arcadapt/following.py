@@ -7,9 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from api.schemas import BatchDetail, BatchJob, StepModel
-from arcadapt.client import FINISHED, Client
+from arcadapt.client import Client
 from arcadapt.polling import poll
-from jobs.states import Phase
+from jobs.states import FINISHED, Phase
 
 LOSS_WINDOW: Final = 10
 """Single steps are noisy, because every step draws other views: first and last loss are means of this many steps."""

@@ -4,7 +4,6 @@ The same files give the same bytes, so that an ETag means something. Weights are
 shrink.
 """
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from arc_engine.hashing import hash_file
 from jobs.errors import InvalidAdapterZip
 
 MANIFEST: Final = "manifest.json"
@@ -45,7 +45,7 @@ def unpack(source: Path, folder: Path) -> Mapping[str, Any]:
                     shutil.copyfileobj(reader, writer)
     except (zipfile.BadZipFile, ValueError) as error:
         raise InvalidAdapterZip(str(error)) from error
-    hashes = {name: _sha256(folder / name) for name in ADAPTER_FILES}
+    hashes = {name: hash_file(folder / name) for name in ADAPTER_FILES}
     if not isinstance(manifest, dict) or manifest.get("files") != hashes:
         raise InvalidAdapterZip("the files are not those that the manifest names")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
@@ -64,15 +64,10 @@ def _check_names(archive: zipfile.ZipFile) -> None:
 def _add(archive: zipfile.ZipFile, name: str, source: Path) -> str:
     with source.open("rb") as reader, archive.open(_entry(name), "w", force_zip64=True) as writer:
         shutil.copyfileobj(reader, writer)
-    return _sha256(source)
+    return hash_file(source)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, date_time=_EPOCH)
     entry.external_attr = _MODE
     return entry
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

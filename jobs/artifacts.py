@@ -1,6 +1,5 @@
 """Files that jobs leave behind, on a disk that the API and the workers share."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
+from arc_engine.hashing import hash_file
 from jobs.errors import ArtifactMissing
 
 _KEY: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
@@ -45,7 +45,7 @@ class ArtifactStore:
                 shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
                 writer.flush()
                 os.fsync(writer.fileno())
-            stored = StoredArtifact(key, _sha256(temporary), temporary.stat().st_size)
+            stored = StoredArtifact(key, hash_file(temporary), temporary.stat().st_size)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -71,11 +71,6 @@ class ArtifactStore:
         if not _KEY.fullmatch(key):
             raise ValueError(f"not an artifact key: {key!r}")
         return self._root / key
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

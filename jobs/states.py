@@ -81,6 +81,10 @@ def status_of(phase: Phase) -> Status:
     return _STATUS[phase]
 
 
+FINISHED: Final = frozenset(_STATUS[phase] for phase in TERMINAL)
+"""What a client sees of the phases that nothing leaves."""
+
+
 def phases_of(status: Status) -> frozenset[Phase]:
     """Every phase that a client sees as `status`."""
     return frozenset(phase for phase, seen in _STATUS.items() if seen is status)

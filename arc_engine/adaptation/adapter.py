@@ -3,13 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-CONFIG_NAME: Final = "adapter_config.json"
-WEIGHTS_NAME: Final = "adapter_model.safetensors"
+from arc_engine.base_models.plain_lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,5 +29,5 @@ class Adapter:
     def save(self, folder: Path) -> None:
         """Writes a folder that `PeftModel.from_pretrained` and vLLM load; same adapter, same bytes."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        save_file(self.tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        save_file(self.tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})

@@ -1,16 +1,11 @@
 """Hashes of a model folder's files: what says, later and elsewhere, that these are the same weights."""
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
+from arc_engine.hashing import hash_file
+
 MANIFEST_NAME: Final = "manifest.json"
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_folder(folder: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from arc_engine.base_models.loading import LoadedBase, load_base
+from arc_engine.base_models.plain_lora import ADAPTER_WEIGHTS
 from arc_engine.errors import AdapterRefused, SamplerFailed, TaskTooLong
 from arc_engine.sampling.acceptance import check_adapter
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
@@ -181,7 +182,7 @@ def _adapted(model: Any, adapter: AdapterFolder | None) -> Iterator[None]:  # no
     check_adapter(adapter)
     try:
         config = LoraConfig.from_pretrained(str(adapter.path))
-        tensors = load_file(adapter.path / "adapter_model.safetensors")
+        tensors = load_file(adapter.path / ADAPTER_WEIGHTS)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise AdapterRefused(f"adapter {adapter.name} cannot be read: {error}") from error
     config.inference_mode = True

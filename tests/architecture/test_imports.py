@@ -53,3 +53,19 @@ def test_only_the_gpu_rooms_of_the_engine_import_the_model_libraries():
     outside = [path for path in engine.rglob("*.py") if path.relative_to(engine).parts[0] not in rooms]
     assert outside
     assert [path.name for path in outside if heavy.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "folder", "home"),
+    [
+        ("file_digest(", "", "arc_engine/hashing.py"),
+        ('= "adapter_config.json"', "arc_engine", "arc_engine/base_models/plain_lora.py"),
+        ('"adapter_model.safetensors"', "arc_engine", "arc_engine/base_models/plain_lora.py"),
+        ("frozenset({Status.", "", None),
+    ],
+)
+def test_what_is_shared_stands_once(text: str, folder: str, home: str | None) -> None:
+    everywhere = ("arc_engine", "jobs", "api", "worker", "arcadapt")
+    sources = [path for package in everywhere for path in (ROOT / package).rglob("*.py")]
+    found = [path.relative_to(ROOT).as_posix() for path in sources if text in path.read_text()]
+    assert [path for path in found if path.startswith(folder)] == ([home] if home else [])

@@ -1,0 +1,10 @@
+"""The hash that says, later and elsewhere, that these are the same bytes."""
+
+import hashlib
+from pathlib import Path
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
