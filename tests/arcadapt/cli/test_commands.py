@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -237,6 +238,25 @@ def test_a_model_that_is_not_there_is_not_registered(run: Run, config: ServiceCo
     assert ran.code == 1
     assert "/nowhere/at/all" in ran.err
     assert "ghost" not in run("models", "list").out
+
+
+@pytest.mark.parametrize("name", ["my model", "/mine", "x" * 101])
+def test_a_name_that_no_job_may_say_is_not_registered(run: Run, config: ServiceConfig, tiny_base: Path, name: str):
+    ran = run("models", "register", name, tiny_base, "--database-url", config.database_url)
+    assert ran.code == 2
+    assert "settings.base_model" in ran.err
+    assert name not in run("models", "list", "--json").out
+
+
+def test_a_model_that_cannot_be_read_is_not_registered(
+    run: Run, config: ServiceConfig, tiny_base: Path, tmp_path: Path
+):
+    broken = shutil.copytree(tiny_base, tmp_path / "broken")
+    (broken / "config.json").write_text("{}")
+    ran = run("models", "register", "broken-one", broken, "--database-url", config.database_url)
+    assert ran.code == 1
+    assert str(broken) in ran.err.replace("\n", "")
+    assert "broken-one" not in run("models", "list", "--json").out
 
 
 def test_registering_needs_a_database(bare: Run):
