@@ -6,14 +6,13 @@ see the same tokens, and so that the tokens of every answer are known exactly an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from arc_engine.encoders import GridEncoder
 from arc_engine.grids import Grid
 from arc_engine.tasks import Pair
 
 PromptVersion = Literal["compact"]
-PROMPT_VERSIONS: Final[tuple[PromptVersion, ...]] = ("compact",)
 
 
 @dataclass(frozen=True, slots=True)

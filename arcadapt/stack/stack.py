@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -241,8 +240,3 @@ def _ending(code: int | None) -> str:
     if code is not None and code < 0:
         return f"signal {-code}"
     return f"exit code {code}"
-
-
-def default_folder() -> StackFolder:
-    """The folder of the stack that belongs to the working directory."""
-    return StackFolder.of(Path.cwd())
