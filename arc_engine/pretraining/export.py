@@ -100,7 +100,7 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         for theme, (solved, asked) in by_rate
         if theme != ARC_GROUP
     )
-    solved, asked = report.groups[ARC_GROUP]
+    solved, asked = report.groups.get(ARC_GROUP, (0, 0))  # a recipe may hold out none
     stages = facts["recipe"]["stages"]
     return Template(CARD_TEMPLATE.read_text(encoding="utf-8")).substitute(
         facts,

@@ -24,6 +24,7 @@ from arcadapt.following import JobSight
 from arcadapt.stack.folder import StackFolder
 from arcadapt.stack.stack import Stack, StackOptions
 from arcadapt.task_sources import Split, TaskJson
+from jobs.config import parse_api_keys
 
 
 def demonstrate(*, num_tasks: int, split: str, port: int | None, as_json: bool) -> None:
@@ -67,7 +68,7 @@ def _run(
 ) -> DemoResult:
     console.print("starting the stack in .arcadapt/")
     options = StackOptions(port=port)
-    key = os.environ.get("ARCADAPT_API_KEYS", "").partition(",")[0].strip() or None
+    key = next(iter(parse_api_keys(os.environ.get("ARCADAPT_API_KEYS", ""))), None)
     with (
         Stack(folder, options=options, stopping=stopping, say=teller(console)) as stack,
         Client(stack.running.url, api_key=key) as client,
