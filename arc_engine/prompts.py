@@ -12,7 +12,7 @@ from arc_engine.encoders import GridEncoder
 from arc_engine.grids import Grid
 from arc_engine.tasks import Pair
 
-PromptVersion = Literal["compact"]
+PromptVersion = Literal["compact", "chat"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class ExampleSource:
     ) -> None:
         self._task = task
         self._views = settings.augmentation.distribution()
-        self._loss_on = settings.loss_on
+        self._loss_on = settings.examples.loss_on
         self._encoder = parse_encoder(prompt.grid_encoder)
         check_encoder(self._encoder, tokenizer)
         self._tokenizer = tokenizer

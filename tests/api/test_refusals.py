@@ -91,7 +91,7 @@ def test_faults_of_a_task_are_located(
         ({"adaptation": {"max_steps": True}}, "/settings/adaptation/max_steps", "valid integer"),
         ({"adaptation": {"lora_rank": 513}}, "/settings/adaptation/lora_rank", "less than or equal to 512"),
         ({"adaptation": {"learning_rate": 10**400}}, "/settings/adaptation/learning_rate", "number"),
-        ({"adaptation": {"loss_on": "x"}}, "/settings/adaptation/loss_on", "'later_outputs'"),
+        ({"adaptation": {"examples": {"loss_on": "x"}}}, "/settings/adaptation/examples/loss_on", "'later_outputs'"),
         ({"adaptation": {"augmentation": {"a/b": 1}}}, "/settings/adaptation/augmentation/a~1b", "not permitted"),
         ({"sampling": {"samples_per_view": 4}}, "/settings/sampling", "greedy gives one answer per view"),
         (

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from arc_engine.settings import (
     AdaptationSettings,
     AugmentationSettings,
+    ExampleSettings,
     PromptSettings,
     SamplingSettings,
     SelectionSettings,
@@ -38,13 +39,20 @@ def test_no_adaptation_is_the_baseline():
 
 adaptations = st.builds(
     AdaptationSettings,
-    lora_rank=st.integers(1, 512),
+    lora_rank=st.integers(1, 256),
     lora_alpha=st.floats(0.1, 4096),
     max_steps=st.integers(1, 100_000),
     learning_rate=st.floats(1e-9, 1),
     lr_scheduler=st.sampled_from(["linear", "cosine", "constant", "constant_with_warmup"]),
     warmup_ratio=st.floats(0, 0.99),
-    loss_on=st.sampled_from(["test_output", "later_outputs", "all_outputs"]),
+    examples=st.builds(
+        ExampleSettings,
+        loss_on=st.sampled_from(["test_output", "later_outputs", "all_outputs"]),
+        leave_one_out=st.sampled_from(["random", "rotate", "off"]),
+    ),
+    target_modules=st.just("all-linear") | st.lists(st.sampled_from(["q_proj", "v_proj"]), min_size=1).map(tuple),
+    init=st.sampled_from(["default", "gaussian", "pissa_niter_8"]),
+    stop_loss=st.none() | st.floats(1e-6, 100),
     augmentation=st.builds(AugmentationSettings, dihedral=st.booleans(), keep_background=st.floats(0, 1)),
     seed=st.integers(0, 2**31 - 1),
 )
@@ -152,5 +160,5 @@ def test_the_switches_reach_the_views():
     [SolveSettings, AdaptationSettings, AugmentationSettings, PromptSettings, SamplingSettings, SelectionSettings],
 )
 def test_every_value_is_described(model):
-    groups = {"prompt", "sampling", "selection", "augmentation"}
+    groups = {"prompt", "sampling", "selection", "augmentation", "examples"}
     assert [name for name, field in model.model_fields.items() if not field.description and name not in groups] == []

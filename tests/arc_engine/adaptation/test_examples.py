@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from arc_engine.adaptation.examples import ExampleSource, draw_example
 from arc_engine.errors import TaskTooLong
 from arc_engine.pretraining.tokenizer import build_tokenizer
-from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
+from arc_engine.settings import AdaptationSettings, AugmentationSettings, ExampleSettings, PromptSettings
 from arc_engine.tasks import Pair, Task
 from arc_engine.views import NUM_DIHEDRAL, View, ViewDistribution
 
@@ -33,7 +33,7 @@ def task_of(sizes):
 def source(task, *, max_tokens=4096, loss_on="later_outputs", augmentation=UNCHANGED, seed=0):
     return ExampleSource(
         task,
-        settings=AdaptationSettings(loss_on=loss_on, augmentation=augmentation),
+        settings=AdaptationSettings(examples=ExampleSettings(loss_on=loss_on), augmentation=augmentation),
         prompt=PromptSettings(),
         tokenizer=TOKENIZER,
         max_tokens=max_tokens,
