@@ -21,13 +21,13 @@ TEND_EVERY_S: Final = 0.5
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_until_interrupted(*, host: str, port: int | None) -> None:
+def run_until_interrupted(*, host: str, port: int | None, num_workers: int) -> None:
     """Starts the stack in the working directory, looks after it, and stops it on Ctrl-C or SIGTERM."""
     console = progress()
     quiet_logs()
     with stop_signals() as stopping:
         console.print("starting the stack in .arcadapt/")
-        options = StackOptions(host=host, port=port)
+        options = StackOptions(host=host, port=port, num_workers=num_workers)
         with Stack(StackFolder.of(Path.cwd()), options=options, stopping=stopping, say=teller(console)) as stack:
             console.print(parts(stack))
             console.print(f"\n[bold green]arcadapt is up[/] at {stack.running.url}  (documentation at /docs)")

@@ -18,15 +18,16 @@ def up(
     *,
     host: Annotated[str, typer.Option("--host", help="Others than loopback need $ARCADAPT_API_KEYS.")] = "127.0.0.1",
     port: Port = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="One per GPU; each takes jobs.")] = 1,
 ) -> None:
     """Run the whole service here, in .arcadapt/, until Ctrl-C.
 
-    PostgreSQL, Valkey, API, worker and beat; state is kept between runs. $ARCADAPT_DATABASE_URL and
+    PostgreSQL, Valkey, API, workers and beat; state is kept between runs. $ARCADAPT_DATABASE_URL and
     $ARCADAPT_BROKER_URL name servers to use instead of the embedded ones.
     """
     from arcadapt.cli import running
 
-    running.run_until_interrupted(host=host, port=port)
+    running.run_until_interrupted(host=host, port=port, num_workers=workers)
 
 
 @app.command()

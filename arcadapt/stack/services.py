@@ -1,6 +1,7 @@
 """Our own processes in the stack: how the API, the worker and beat are started, and with which environment."""
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import arcadapt
 from arcadapt.stack.child import ChildSpec
 from arcadapt.stack.folder import StackFolder
 
-SERVICES: Final = ("api", "worker", "beat")
+NVIDIA_DEVICE: Final = re.compile(r"nvidia(\d+)")
 WORKER_PATIENCE_S: Final = 30.0
 """A worker finishes the step it is in and gives its job back; loading a model cannot be interrupted."""
 
@@ -47,10 +48,34 @@ def api_service(folder: StackFolder, *, listening: socket.socket, env: Mapping[s
     )
 
 
-def worker_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:
-    """The GPU worker: adapts and samples."""
-    command = _celery("worker.app", "worker", "--queues", "adapt,sample")
-    return _service("worker", command, folder=folder, env=env, stopping=((signal.SIGTERM, WORKER_PATIENCE_S),))
+def worker_service(folder: StackFolder, *, env: Mapping[str, str], name: str = "worker") -> ChildSpec:
+    """A GPU worker: adapts and samples."""
+    command = _celery("worker.app", name, "--queues", "adapt,sample")
+    return _service(name, command, folder=folder, env=env, stopping=((signal.SIGTERM, WORKER_PATIENCE_S),))
+
+
+def worker_services(folder: StackFolder, *, env: Mapping[str, str], num_workers: int) -> list[ChildSpec]:
+    """So many workers side by side: each with a GPU of its own where there are several, and its share of the cores."""
+    if num_workers == 1:
+        return [worker_service(folder, env=env)]
+    devices = _devices(env)
+    threads = str(max(1, (os.cpu_count() or 1) // num_workers))
+    workers = []
+    for number in range(num_workers):
+        own = {"OMP_NUM_THREADS": threads, **env}
+        if devices:
+            own["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+        workers.append(worker_service(folder, env=own, name=f"worker-{number + 1}"))
+    return workers
+
+
+def _devices(env: Mapping[str, str]) -> list[str]:
+    """The GPUs that this machine, or the user, lets us use."""
+    chosen = env.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [device.strip() for device in chosen.split(",") if device.strip()]
+    found = (NVIDIA_DEVICE.fullmatch(path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in found if match), key=int)
 
 
 def beat_service(folder: StackFolder, *, env: Mapping[str, str]) -> ChildSpec:

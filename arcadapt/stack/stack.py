@@ -22,7 +22,7 @@ from arcadapt.stack.database import prepare_database
 from arcadapt.stack.folder import FolderLock, RunningStack, StackFolder
 from arcadapt.stack.ports import LOOPBACK, bind, is_loopback
 from arcadapt.stack.postgres import EmbeddedPostgres
-from arcadapt.stack.services import SERVICES, api_service, beat_service, service_environment, worker_service
+from arcadapt.stack.services import api_service, beat_service, service_environment, worker_services
 from arcadapt.stack.valkey import EmbeddedValkey
 from arcadapt.stack.watchdog import Watchdog
 from jobs.config import parse_api_keys
@@ -33,6 +33,8 @@ POLL_S: Final = 0.1
 SERVER_START_S: Final = 30.0
 API_START_S: Final = 120.0
 HOPELESS_DEATHS: Final = 5
+SERVERS: Final = ("postgres", "valkey")
+"""What the other children stand on."""
 
 Say = Callable[[str], None]
 
@@ -44,6 +46,7 @@ class StackOptions:
     host: str = LOOPBACK
     port: int | None = None
     """None takes 8000, or any free port where that is taken."""
+    num_workers: int = 1
 
     def check(self) -> None:
         """Refuses to open the service to other machines without keys, and keys that are none."""
@@ -122,7 +125,7 @@ class Stack:
     def stop(self) -> None:
         """Stops everything, last started first, then lets go of the folder. Harmless when repeated."""
         for child in self._children:
-            if child.spec.name in SERVICES:  # they do not stand on one another, so they may stop side by side
+            if child.spec.name not in SERVERS:  # they do not stand on one another, so they may stop side by side
                 child.ask_to_stop()
         for child in reversed(self._children):
             if not child.stop():
@@ -144,7 +147,8 @@ class Stack:
         broker_url = self._broker(watchdog)
         env = service_environment(self.folder, database_url=database_url, broker_url=broker_url)
         self._launch(api_service(self.folder, listening=listening, env=env), watchdog)
-        self._launch(worker_service(self.folder, env=env), watchdog)
+        for worker in worker_services(self.folder, env=env, num_workers=self._options.num_workers):
+            self._launch(worker, watchdog)
         self._launch(beat_service(self.folder, env=env), watchdog)
         url = self._url(listening)
         self._wait(lambda: _ready(url), what="the API", patience_s=API_START_S)

@@ -95,9 +95,10 @@ def test_a_database_left_over_by_a_killed_stack_and_its_watchdog_is_ended(start:
 
 def test_servers_of_the_environment_are_used_instead(start: Start, new_database: Callable[..., str], broker_url: str):
     database_url = new_database(migrated=False)
-    up = start(environment={"ARCADAPT_DATABASE_URL": database_url, "ARCADAPT_BROKER_URL": broker_url})
+    servers = {"ARCADAPT_DATABASE_URL": database_url, "ARCADAPT_BROKER_URL": broker_url}
+    up = start("--workers", "2", environment=servers)
     running = up.wait_until_up()
-    assert set(running.children) == {"api", "worker", "beat"}
+    assert set(running.children) == {"api", "worker-1", "worker-2", "beat"}
     assert not up.folder.postgres.exists()
     with Client(running.url) as client:
         client.solve(TASK_JSON, settings={"base_model": "arc-mini"})
