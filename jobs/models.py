@@ -41,6 +41,7 @@ _NAMING = {
     "pk": "pk_%(table_name)s",
 }
 _HELD = text("phase IN ('adapting', 'sampling')")
+_NULLABLE_JSON = JSONB(none_as_null=True)
 
 
 def _finite(column: str) -> CheckConstraint:
@@ -102,6 +103,7 @@ class Job(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"))
     position: Mapped[int]
+    group_index: Mapped[int | None]  # which of the batch's common adaptations it takes part in
     task_id: Mapped[str]
     task: Mapped[JsonObject]
     solution: Mapped[list[Any]]
@@ -126,7 +128,7 @@ class Job(Base):
     step: Mapped[int] = mapped_column(default=0)
     max_steps: Mapped[int]
     eta_s: Mapped[float | None]
-    results: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
+    results: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
     usage: Mapped[JsonObject] = mapped_column(default=dict)
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
@@ -170,14 +172,23 @@ class EventRow(Base):
 
 
 class StepRow(Base):
-    """One optimizer step. Non-finite values are refused: a diverged job has failed."""
+    """One optimizer step, of the common adaptation first where there is one.
+
+    Non-finite values are refused: a diverged job has failed.
+    """
 
     __tablename__ = "training_steps"
-    __table_args__ = (_finite("loss"), _finite("grad_norm"), _finite("learning_rate"))
+    __table_args__ = (
+        _finite("loss"),
+        _finite("grad_norm"),
+        _finite("learning_rate"),
+        CheckConstraint("stage IN ('common', 'task')", name="stage"),
+    )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     attempt: Mapped[int]
+    stage: Mapped[str] = mapped_column(default="task", server_default="task")
     loss: Mapped[float]
     learning_rate: Mapped[float]
     grad_norm: Mapped[float]
@@ -200,6 +211,41 @@ class AdapterRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class CommonAdaptationRow(Base):
+    """An adapter that is trained once, on all tasks of a batch or of a group of it, and used by every one of its jobs.
+
+    Its lease and `attempt` are of its own: whichever job's worker trains it, only one can record it.
+    """
+
+    __tablename__ = "common_adaptations"
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it
+    __table_args__ = (
+        CheckConstraint("state IN ('waiting', 'training', 'trained', 'failed')", name="state"),
+        CheckConstraint(
+            "(state = 'training') = (lease_owner IS NOT NULL AND lease_expires_at IS NOT NULL)",
+            name="lease_while_training",
+        ),
+        CheckConstraint("(state = 'trained') = (artifact_key IS NOT NULL)", name="adapter_when_trained"),
+    )
+
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    group_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(default="waiting", server_default="waiting")
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    artifact_key: Mapped[str | None]
+    sha256: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    config: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
+    steps: Mapped[list[Any] | None] = mapped_column(_NULLABLE_JSON)
+    usage: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    finished_at: Mapped[datetime | None]
+
+
 class CandidateRow(Base):
     """A distinct grid that sampling came up with for one test input; rank 0 is the best."""
 
@@ -216,15 +262,23 @@ class CandidateRow(Base):
 
 
 class BaseModelRow(Base):
-    """A base model that jobs may name."""
+    """A base model that jobs may name, and whether its own adapter has been merged into it."""
 
     __tablename__ = "base_models"
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it
+    __table_args__ = (
+        CheckConstraint("merge_state IN ('needs_merge', 'merging', 'merged', 'failed')", name="merge_state"),
+    )
 
     name: Mapped[str] = mapped_column(primary_key=True)
     source: Mapped[str]
     revision: Mapped[str | None]
     adapter_source: Mapped[str | None]
-    manifest: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
+    adapter_revision: Mapped[str | None]
+    adapter_config: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
+    manifest: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
     merge_state: Mapped[str]
+    merge_owner: Mapped[str | None]
+    merge_expires_at: Mapped[datetime | None]
+    error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

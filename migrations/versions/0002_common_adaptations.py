@@ -1,0 +1,77 @@
+"""Adapters that several jobs share, stages of training, and base models that a worker merges."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision: str = "0002"
+down_revision: str | None = "0001"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "common_adaptations",
+        sa.Column("batch_id", sa.Uuid(), nullable=False),
+        sa.Column("group_index", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.Text(), server_default="waiting", nullable=False),
+        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("artifact_key", sa.Text(), nullable=True),
+        sa.Column("sha256", sa.Text(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("config", _nullable_json(), nullable=True),
+        sa.Column("steps", _nullable_json(), nullable=True),
+        sa.Column("usage", _nullable_json(), nullable=True),
+        sa.Column("error_code", sa.Text(), nullable=True),
+        sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column(
+            "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'training', 'trained', 'failed')", name=op.f("ck_common_adaptations_state")
+        ),
+        sa.CheckConstraint(
+            "(state = 'training') = (lease_owner IS NOT NULL AND lease_expires_at IS NOT NULL)",
+            name=op.f("ck_common_adaptations_lease_while_training"),
+        ),
+        sa.CheckConstraint(
+            "(state = 'trained') = (artifact_key IS NOT NULL)", name=op.f("ck_common_adaptations_adapter_when_trained")
+        ),
+        sa.ForeignKeyConstraint(
+            ["batch_id"], ["batches.id"], name=op.f("fk_common_adaptations_batch_id_batches"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("batch_id", "group_index", name=op.f("pk_common_adaptations")),
+    )
+    op.add_column("jobs", sa.Column("group_index", sa.Integer(), nullable=True))
+    op.add_column("training_steps", sa.Column("stage", sa.Text(), server_default="task", nullable=False))
+    op.create_check_constraint(op.f("ck_training_steps_stage"), "training_steps", "stage IN ('common', 'task')")
+
+    op.add_column("base_models", sa.Column("adapter_revision", sa.Text(), nullable=True))
+    op.add_column("base_models", sa.Column("adapter_config", _nullable_json(), nullable=True))
+    op.add_column("base_models", sa.Column("merge_owner", sa.Text(), nullable=True))
+    op.add_column("base_models", sa.Column("merge_expires_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("base_models", sa.Column("error", sa.Text(), nullable=True))
+    op.create_check_constraint(
+        op.f("ck_base_models_merge_state"),
+        "base_models",
+        "merge_state IN ('needs_merge', 'merging', 'merged', 'failed')",
+    )
+
+
+def downgrade() -> None:
+    op.drop_constraint(op.f("ck_base_models_merge_state"), "base_models")
+    for column in ("error", "merge_expires_at", "merge_owner", "adapter_config", "adapter_revision"):
+        op.drop_column("base_models", column)
+    op.drop_column("training_steps", "stage")
+    op.drop_column("jobs", "group_index")
+    op.drop_table("common_adaptations")
+
+
+def _nullable_json() -> postgresql.JSONB:
+    return postgresql.JSONB(none_as_null=True, astext_type=sa.Text())
