@@ -64,13 +64,44 @@ class Base(DeclarativeBase):
     }
 
 
+class Experiment(Base):
+    """A grid of settings over tasks and seeds: one batch per cell and seed.
+
+    `document` is the request without its tasks, which the jobs have; `cells` are the grid's cells in its order.
+    """
+
+    __tablename__ = "experiments"
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it
+    __table_args__ = (Index("ix_experiments_listing", "created_at", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    request_sha256: Mapped[str | None]
+    document: Mapped[JsonObject]
+    cells: Mapped[list[Any]]
+    seeds: Mapped[list[int]]
+    num_tasks: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class Batch(Base):
-    """The jobs of one request."""
+    """The jobs of one request, or of one cell and seed of an experiment."""
 
     __tablename__ = "batches"
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it
+    __table_args__ = (
+        Index(None, "experiment_id"),
+        CheckConstraint(
+            "num_nulls(experiment_id, cell, seed) IN (0, 3)",
+            name="place_in_experiment",
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    experiment_id: Mapped[UUID | None] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+    cell: Mapped[str | None]
+    seed: Mapped[int | None]
     name: Mapped[str | None]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     request_sha256: Mapped[str | None]
