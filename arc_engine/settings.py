@@ -89,8 +89,8 @@ class WarmupSettings(_Settings):
 class AdaptationSettings(_Settings):
     """Test-time fine-tuning: how the LoRA adapter is trained on the task's own pairs.
 
-    `start` warm needs `scope` per_task. `init` pissa and olora need `start` new and a `lora_rank` of at most 256, because
-    their adapters are exported as plain LoRA of twice the rank; orthogonal needs an even `lora_rank`.
+    `start` warm needs `scope` per_task. `init` pissa and olora need `start` new, and a `lora_rank` of at most 256
+    because their adapters are exported as plain LoRA of twice the rank; orthogonal needs an even `lora_rank`.
     """
 
     start: Start = Field(
