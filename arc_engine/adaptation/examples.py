@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from arc_engine.encoders import parse_encoder
 from arc_engine.errors import TaskTooLong
 from arc_engine.grids import shape
-from arc_engine.prompts import render
+from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import AdaptationSettings, LossOn, PromptSettings
 from arc_engine.tasks import Pair, Task
-from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer, check_encoder, tokenize
+from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer
 from arc_engine.views import ViewDistribution
 
 # A row has fewer line ends than a column, so a task that does not fit under one view may fit under one that exchanges
@@ -53,7 +52,7 @@ def draw_example(task: Task, *, rng: random.Random, views: ViewDistribution) -> 
 class ExampleSource:
     """An endless supply of training sequences of one task, none longer than `max_tokens`.
 
-    Raises `EncoderUnsupported` if the tokenizer cannot write the prompt's grids.
+    Raises `EncoderUnsupported` or `PromptUnsupported` if the tokenizer cannot write the prompt.
     """
 
     def __init__(
@@ -69,9 +68,7 @@ class ExampleSource:
         self._task = task
         self._views = settings.augmentation.distribution()
         self._loss_on = settings.examples.loss_on
-        self._encoder = parse_encoder(prompt.grid_encoder)
-        check_encoder(self._encoder, tokenizer)
-        self._tokenizer = tokenizer
+        self._writer = PromptWriter.of(prompt, tokenizer)
         self._max_tokens = max_tokens
         self._rng = rng
         self._too_long: set[_Shapes] = set()
@@ -115,7 +112,7 @@ class ExampleSource:
         return pairs
 
     def _tokens(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
-        return tokenize(render(pairs, query=None, encoder=self._encoder), self._tokenizer)
+        return self._writer.training(pairs)
 
 
 def targets(tokens: TokenizedPrompt, *, loss_on: LossOn) -> tuple[bool, ...]:

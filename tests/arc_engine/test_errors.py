@@ -10,8 +10,10 @@ pytestmark = pytest.mark.fast
 
 ERRORS: list[errors.EngineError] = [
     errors.InvalidTask("/train/0", "is wrong"),
+    errors.InvalidTaskSource("no"),
     errors.InvalidEncoder("no"),
     errors.EncoderUnsupported("no"),
+    errors.PromptUnsupported("no"),
     errors.TaskTooLong("no"),
     errors.BaseModelError("no"),
     errors.Diverged(3, float("inf"), 2.0),

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from arc_engine.encoders import MinimalGridEncoder, parse_encoder
+from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.errors import EncoderUnsupported, TaskTooLong
 from arc_engine.grids import Grid
 from arc_engine.pretraining.tokenizer import build_tokenizer
+from arc_engine.prompts.writer import PromptWriter
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
-from arc_engine.settings import SamplingSettings, SolveSettings
+from arc_engine.settings import PromptSettings, SamplingSettings, SolveSettings
 from arc_engine.solving import Answer, answer, draw_views, tokens_of_largest_grid
 from arc_engine.tasks import Pair, Task
 
@@ -178,7 +179,8 @@ def test_an_encoder_that_the_tokenizer_cannot_write_is_refused_before_sampling()
     ],
 )
 def test_the_answer_limit_is_what_the_largest_grid_takes(expression: str, tokens: int) -> None:
-    assert tokens_of_largest_grid(parse_encoder(expression), TOKENIZER) == tokens
+    writer = PromptWriter.of(PromptSettings(grid_encoder=expression), TOKENIZER)
+    assert tokens_of_largest_grid(writer) == tokens
 
 
 def test_a_real_model_answers_the_same_twice(tiny_base: Path) -> None:

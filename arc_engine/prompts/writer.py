@@ -1,0 +1,75 @@
+"""A prompt version in the tokens of one tokenizer: what training sequences and sampling prompts both come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from arc_engine.encoders import GridEncoder, Refusal, parse_encoder
+from arc_engine.grids import Grid
+from arc_engine.prompts.compact import CompactLayout
+from arc_engine.segments import Segment
+from arc_engine.settings import PromptSettings
+from arc_engine.tasks import Pair
+from arc_engine.tokens import Ends, TokenizedPrompt, Tokenizer, check_encoder, tokenize
+
+
+class Layout(Protocol):
+    """A prompt version. A training sequence is a question with its answer, so a layout only knows how to ask."""
+
+    @property
+    def ends(self) -> Ends:
+        """What a prompt starts with and what closes an answer."""
+        ...
+
+    def question(self, pairs: Sequence[Pair], query: Grid, *, encoder: GridEncoder) -> list[Segment]:
+        """The outputs of `pairs` as answers numbered from 0, then `query`, left open for the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWriter:
+    """Writes tasks as token ids and reads the model's token ids as grids."""
+
+    encoder: GridEncoder
+    tokenizer: Tokenizer
+    layout: Layout
+
+    @classmethod
+    def of(cls, settings: PromptSettings, tokenizer: Tokenizer) -> Self:
+        """Raises `EncoderUnsupported` if the tokenizer cannot write the grids, `PromptUnsupported` if not the rest."""
+        encoder = parse_encoder(settings.grid_encoder)
+        layout = CompactLayout.of(tokenizer)
+        check_encoder(encoder, tokenizer, ends=layout.ends)
+        return cls(encoder, tokenizer, layout)
+
+    @property
+    def stop_token_id(self) -> int:
+        """The token at which the model's answer ends."""
+        return self.layout.ends.end[-1]
+
+    def training(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
+        """A training sequence: every output is an answer, numbered from 0; the last pair stands in for the test."""
+        *shown, last = pairs
+        answer = Segment(self.encoder.encode(last.output), answer=len(shown))
+        return self._tokens([*self.layout.question(shown, last.input, encoder=self.encoder), answer])
+
+    def question(self, pairs: Sequence[Pair], query: Grid) -> TokenizedPrompt:
+        """A prompt for the model to continue: what a training sequence of the same grids begins with."""
+        return self._tokens(self.layout.question(pairs, query, encoder=self.encoder))
+
+    def num_answer_tokens(self, grid: Grid) -> int:
+        """How many tokens the model generates to answer `grid`, its end included."""
+        written = self.tokenizer.encode(self.encoder.encode(grid), add_special_tokens=False)
+        return len(written) + len(self.layout.ends.end)
+
+    def read(self, ids: Sequence[int]) -> Grid | Refusal:
+        """The grid in the model's answer, given without its stop token.
+
+        Special tokens stay in the text: an answer that holds one is refused, not repaired.
+        """
+        text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        closing = self.tokenizer.decode(self.layout.ends.end[:-1], skip_special_tokens=False)
+        return self.encoder.decode(text.removesuffix(closing))
+
+    def _tokens(self, segments: Sequence[Segment]) -> TokenizedPrompt:
+        return tokenize(segments, self.tokenizer, ends=self.layout.ends)
