@@ -10,7 +10,7 @@ import torch
 from arc_engine.adaptation.adapter import Adapter
 from arc_engine.adaptation.batches import Batch, batch_loss, collate
 from arc_engine.adaptation.examples import ExampleSource
-from arc_engine.adaptation.lora import export, fresh_lora
+from arc_engine.adaptation.lora import export, lora_layers
 from arc_engine.adaptation.schedule import learning_rate_factor
 from arc_engine.adaptation.steps import AdaptationStep, StepObserver
 from arc_engine.base_models.loading import LoadedBase
@@ -42,7 +42,7 @@ def adapt(
         # A stream of its own: the sampler's views, often drawn with the same seed, are not the first training views.
         rng=random.Random(f"adaptation {settings.seed}"),
     )
-    with fresh_lora(base, settings=settings) as peft_model:
+    with lora_layers(base, settings=settings) as peft_model:
         loop = _TrainingLoop(base.model, settings=settings)
         for step in range(1, settings.max_steps + 1):
             batch = collate([examples.draw() for _ in range(settings.batch_size)], device=base.device)
