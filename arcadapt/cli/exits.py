@@ -3,14 +3,13 @@
 from enum import IntEnum
 from typing import Final
 
-from arc_engine.errors import EngineError
+from arc_engine.errors import EngineError, InvalidTaskSource
 from arcadapt.errors import (
     AlreadyRunning,
     ApiError,
     ArcadaptError,
     Interrupted,
     InvalidOverride,
-    InvalidTaskSource,
     ServerUnreachable,
     StackError,
     UnexpectedAnswer,

@@ -10,13 +10,13 @@ from uuid import UUID
 from rich.console import Console
 
 from api.schemas import BatchDetail, JobDetail, SolveResponse, StepModel
+from arc_engine.datasets.sources import TaskJson
 from arcadapt.cli.live import LiveJobs
 from arcadapt.cli.output import batch_table, loss_range, print_json, progress, results, sparkline
 from arcadapt.client import Client
 from arcadapt.drawing import Picture, Strip
 from arcadapt.errors import ApiError, ArcadaptError
 from arcadapt.following import follow
-from arcadapt.task_sources import TaskJson
 from jobs.states import Status
 
 MOST_DRAWN: Final = 3

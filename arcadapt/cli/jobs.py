@@ -37,9 +37,9 @@ def solve(
     api_key: ApiKey = None,
 ) -> None:
     """Submit ARC tasks, and wait for the answers."""
+    from arc_engine.datasets.sources import load_tasks
     from arcadapt.cli import connecting, job_results
     from arcadapt.overrides import read_settings
-    from arcadapt.task_sources import load_tasks
 
     tasks = load_tasks(sources)
     wanted = read_settings(settings, assignments=assignments or ())

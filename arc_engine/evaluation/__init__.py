@@ -1,0 +1,1 @@
+"""Measuring how good predictions are. Loads no GPU library."""
