@@ -9,7 +9,7 @@ from uuid import UUID
 from arc_engine.grids import Grid, parse_grid
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import Solution, Task, parse_task
-from jobs.models import AdapterRow, Job
+from jobs.models import AdapterRow, BaseModelRow, Job
 from jobs.states import Phase
 
 
@@ -40,10 +40,17 @@ class AdapterRecord:
 
 @dataclass(frozen=True, slots=True)
 class BaseModelSource:
-    """Where the base model came from when the job was submitted."""
+    """Where the base model and its own adapter came from when the job was submitted."""
 
     source: str
-    revision: str | None
+    revision: str | None = None
+    adapter_source: str | None = None
+    adapter_revision: str | None = None
+
+    @classmethod
+    def of(cls, row: BaseModelRow) -> "BaseModelSource":
+        """Where it comes from as it is registered now."""
+        return cls(row.source, row.revision, row.adapter_source, row.adapter_revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class ClaimedJob:
     claim: Claim
     task_id: str
     batch_id: UUID
+    group_index: int | None
+    """Which of the batch's common adaptations the job takes part in."""
     max_steps: int
     adapter: AdapterRecord | None
     base_model: BaseModelSource
@@ -71,6 +80,7 @@ class ClaimedJob:
             claim=claim,
             task_id=job.task_id,
             batch_id=job.batch_id,
+            group_index=job.group_index,
             max_steps=job.max_steps,
             adapter=AdapterRecord.of(job.adapter) if job.adapter else None,
             base_model=BaseModelSource(**job.versions["base_model"]),

@@ -9,6 +9,8 @@
     ├── InvalidTransition                 the job cannot go from this phase to that one
     ├── StaleClaim                        the job was taken from this worker; whatever it writes is refused
     ├── IdempotencyConflict               the key was used before, for another request
+    ├── SettingsConflict (ValueError)     the settings do not go with the base model that they name
+    ├── CommonAdaptationFailed            the training that the job shares with others failed
     ├── InvalidCursor (ValueError)        not a page cursor of ours
     ├── InvalidAdapterZip (ValueError)    not an adapter archive of ours
     └── BrokerUnavailable (ConnectionError)  doorbells cannot be rung now; the relay will ring them later
@@ -125,6 +127,33 @@ class IdempotencyConflict(JobsError):
 
     def __str__(self) -> str:
         return f"idempotency key {self.key!r} was used for a different request"
+
+
+class SettingsConflict(JobsError, ValueError):
+    """The settings do not go with the base model that they name; `faults` are pairs of JSON pointer and message."""
+
+    code = "settings_conflict"
+
+    def __init__(self, faults: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "; ".join(f"{pointer}: {message}" for pointer, message in self.faults)
+
+
+class CommonAdaptationFailed(JobsError):
+    """The training that the job shares with others ended with `cause`, the code of another error."""
+
+    code = "common_adaptation_failed"
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(cause, message)
+        self.cause = cause
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class InvalidCursor(JobsError, ValueError):

@@ -28,6 +28,13 @@ class Phase(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Stage(StrEnum):
+    """Which training a step belongs to: the one that the job shares with others, or its own."""
+
+    COMMON = "common"
+    TASK = "task"
+
+
 class Status(StrEnum):
     """What a client sees of the phase. The last three are terminal."""
 

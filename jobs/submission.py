@@ -1,6 +1,7 @@
 """Turning a checked request into a batch of queued jobs, all or nothing."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,11 +11,14 @@ from sqlalchemy.orm import Session
 
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import Solution, Task
+from jobs.claims import BaseModelSource
 from jobs.errors import IdempotencyConflict
 from jobs.models import Batch, EventRow, Job
 from jobs.repositories.base import Queue
 from jobs.repositories.base_models import BaseModelRepository
+from jobs.repositories.common_adaptations import CommonAdaptationRepository
 from jobs.repositories.outbox import ring
+from jobs.resolving import group_index, max_steps, num_groups, resolve_settings
 
 
 def submit(
@@ -32,9 +36,10 @@ def submit(
 
     A key that was used before for the same request gives the batch of then. A caller who must know whether the batch is
     new gives the `batch_id` that a new one shall have. Doorbells that still wait are those that were not sent. Raises
-    `IdempotencyConflict` for a key of a different request, and `UnknownBaseModel`.
+    `IdempotencyConflict` for a key of a different request, `UnknownBaseModel`, and `SettingsConflict`.
     """
     base_model = BaseModelRepository(session).get(settings.base_model)
+    settings = resolve_settings(settings, base_model)
     resolved = settings.model_dump(mode="json")
     inserted = _insert_batch(
         session,
@@ -43,12 +48,14 @@ def submit(
     )
     if inserted is None:
         return _earlier(session, str(idempotency_key), request_sha256)
+    CommonAdaptationRepository(session).add(inserted, num_groups=num_groups(settings, num_tasks=len(tasks)))
     job_ids = [uuid4() for _ in tasks]
     jobs = [
         {
             "id": job_id,
             "batch_id": inserted,
             "position": position,
+            "group_index": group_index(settings, position=position),
             "task_id": task_id,
             "task": task.to_json(),
             "solution": solution.to_json(),
@@ -56,9 +63,9 @@ def submit(
             "versions": {
                 **(versions or {}),
                 # As it is now: a name that is registered anew must not change a job that is under way.
-                "base_model": {"source": base_model.source, "revision": base_model.revision},
+                "base_model": asdict(BaseModelSource.of(base_model)),
             },
-            "max_steps": settings.adaptation.max_steps if settings.adaptation else 0,
+            "max_steps": max_steps(settings),
         }
         for position, (job_id, (task_id, (task, solution))) in enumerate(zip(job_ids, tasks.items(), strict=True))
     ]

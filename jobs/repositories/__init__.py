@@ -3,6 +3,7 @@
 from jobs.repositories.base_models import BaseModelRepository
 from jobs.repositories.batches import BatchRepository
 from jobs.repositories.claims import ClaimRepository
+from jobs.repositories.common_adaptations import CommonAdaptationRepository
 from jobs.repositories.jobs import JobFilters, JobPage, JobRepository
 from jobs.repositories.outbox import OutboxRepository
 from jobs.repositories.reaper import Reaped, ReaperRepository
@@ -14,6 +15,7 @@ __all__ = [
     "BatchRepository",
     "CandidateRepository",
     "ClaimRepository",
+    "CommonAdaptationRepository",
     "EventRepository",
     "JobFilters",
     "JobPage",

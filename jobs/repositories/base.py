@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Function, Select, func
 from sqlalchemy.orm import Session
@@ -22,11 +22,19 @@ QUEUE_OF = {Phase.QUEUED: Queue.ADAPT, Phase.ADAPTED: Queue.SAMPLE}
 """Who should hear that a job waits in this phase."""
 
 
+MAX_MESSAGE_CHARS: Final = 4000
+
+
 class Repository:
     """Works in the session it is given, and never commits."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+
+def storable(message: str) -> str:
+    """What Postgres takes of a text that may come from anywhere: no NUL, no lone surrogates, not endless."""
+    return message[:MAX_MESSAGE_CHARS].replace("\0", "").encode(errors="replace").decode()
 
 
 def now() -> Function[datetime]:

@@ -14,11 +14,10 @@ from sqlalchemy import delete, insert, select, text, update
 from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, StepFields
 from jobs.errors import InvalidTransition, StaleClaim
 from jobs.models import AdapterRow, CandidateRow, Job, StepRow
-from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now
+from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now, storable
+from jobs.repositories.common_adaptations import CommonAdaptationRepository
 from jobs.repositories.outbox import ring
-from jobs.states import WAITING_PHASE, Phase
-
-MAX_MESSAGE_CHARS = 4000
+from jobs.states import WAITING_PHASE, Phase, Stage
 
 # One statement, hence one round trip and atomic by itself: the fence, the lease, the progress, the row and the answer.
 _RECORD_STEP = text(
@@ -29,8 +28,9 @@ _RECORD_STEP = text(
         WHERE id = :job_id AND attempt = :attempt AND lease_owner = :owner AND phase = 'adapting'
         RETURNING id, attempt, cancel_requested
     ), recorded AS (
-        INSERT INTO training_steps (job_id, step, attempt, loss, learning_rate, grad_norm, tokens, elapsed_s)
-        SELECT id, :step, attempt, :loss, :learning_rate, :grad_norm, :tokens, :elapsed_s FROM held
+        INSERT INTO training_steps (job_id, step, attempt, stage, loss, learning_rate, grad_norm, tokens, elapsed_s)
+        SELECT id, :step, attempt, :stage, :loss, :learning_rate, :grad_norm, :tokens, :elapsed_s FROM held
+        WHERE CAST(:keep AS boolean)
     )
     SELECT cancel_requested FROM held
     """
@@ -65,8 +65,19 @@ class ClaimRepository(Repository):
         )
         return self._answer(claim, renewed.scalar_one_or_none())
 
-    def record_step(self, claim: Claim, step: StepFields, *, lease_s: float, eta_s: float | None = None) -> bool:
+    def record_step(
+        self,
+        claim: Claim,
+        step: StepFields,
+        *,
+        lease_s: float,
+        eta_s: float | None = None,
+        stage: Stage = Stage.TASK,
+        keep: bool = True,
+    ) -> bool:
         """Records one training step and extends the lease, in one statement. True: the client asked to cancel.
+
+        A step that is not to be kept is progress only: the job's losses do not show it.
 
         Raises `ValueError` for a step that is not finite: such a run has diverged and is to be failed.
         """
@@ -79,6 +90,8 @@ class ClaimRepository(Repository):
             "lease_s": lease_s,
             "eta_s": eta_s,
             "step": step.step,
+            "stage": stage.value,
+            "keep": keep,
             "loss": step.loss,
             "learning_rate": step.learning_rate,
             "grad_norm": step.grad_norm,
@@ -86,6 +99,16 @@ class ClaimRepository(Repository):
             "elapsed_s": step.elapsed_s,
         }
         return self._answer(claim, self._session.execute(_RECORD_STEP, parameters).scalar_one_or_none())
+
+    def copy_common_steps(self, claim: Claim, *, num_steps: int) -> None:
+        """Gives the job the steps of the common adaptation that it takes part in."""
+        job = self._held(claim)
+        if job.group_index is None:
+            raise ValueError(f"job {job.id} takes part in no common adaptation")
+        CommonAdaptationRepository(self._session).copy_steps(
+            job.id, claim.attempt, batch_id=job.batch_id, group_index=job.group_index
+        )
+        job.step = num_steps
 
     def finish_adapting(self, claim: Claim, *, adapter: AdapterRecord | None, usage: Mapping[str, Any]) -> Phase:
         """Records the adapter and hands the job on to sampling.
@@ -148,7 +171,7 @@ class ClaimRepository(Repository):
         """Ends the job as failed."""
         job = self._held(claim)
         job.error_code = code
-        job.error_message = _storable(message)
+        job.error_message = storable(message)
         move(self._session, job, Phase.FAILED, code=code)
 
     def cancel(self, claim: Claim) -> None:
@@ -200,11 +223,6 @@ class ClaimRepository(Repository):
         if cancel_requested is None:
             raise StaleClaim(claim.job_id, claim.attempt)
         return cancel_requested
-
-
-def _storable(message: str) -> str:
-    """What Postgres takes of a text that may come from anywhere: no NUL, no lone surrogates, not endless."""
-    return message[:MAX_MESSAGE_CHARS].replace("\0", "").encode(errors="replace").decode()
 
 
 def _holds(claim: Claim) -> tuple[Any, ...]:

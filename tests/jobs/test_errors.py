@@ -19,6 +19,8 @@ EXAMPLES = [
     errors.InvalidTransition(JOB, "queued", "succeeded"),
     errors.StaleClaim(JOB, 2),
     errors.IdempotencyConflict("k"),
+    errors.SettingsConflict((("/settings/adaptation/start", "no adapter"),)),
+    errors.CommonAdaptationFailed("diverged", "Diverged: step 3"),
     errors.InvalidCursor("not a cursor"),
     errors.InvalidAdapterZip("not a zip"),
     errors.BrokerUnavailable("down"),

@@ -39,7 +39,12 @@ def test_a_batch_its_jobs_and_their_doorbells_are_stored_together(database: Sess
         assert {(job.phase, job.max_steps, job.attempt) for job in stored.jobs} == {(Phase.QUEUED, 7, 0)}
         assert stored.jobs[0].versions == {
             "arcadapt": "1",
-            "base_model": {"source": "bundled:arc-mini", "revision": None},
+            "base_model": {
+                "source": "bundled:arc-mini",
+                "revision": None,
+                "adapter_source": None,
+                "adapter_revision": None,
+            },
         }
         assert SolveSettings.model_validate(stored.jobs[0].settings) == settings
         assert set(session.scalars(select(OutboxRow.job_id))) == {job.id for job in stored.jobs}
