@@ -88,11 +88,11 @@ def _solve(
     losses: list[float] = []
     adapter = adapt(
         base,
-        task,
+        [task],
         settings=settings.adaptation,
         prompt=settings.prompt,
         observe=lambda step: losses.append(step.loss),
-    )
+    ).adapter
     with tempfile.TemporaryDirectory() as folder:
         adapter.save(Path(folder) / "adapter")
         named = AdapterFolder(name="measured", path=Path(folder) / "adapter", rank=adapter.rank)

@@ -61,11 +61,11 @@ def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
         loaded = workshop.models.base(base)
         adapter = adapt(
             loaded,
-            record.job.task,
+            [record.job.task],
             settings=settings.adaptation,
             prompt=settings.prompt,
             observe=_recording(record, lease, tokens),
-        )
+        ).adapter
         stored = _store(adapter, record.job, workshop=workshop)
         usage = {
             "adapt_s": round(time.monotonic() - started, 3),

@@ -49,8 +49,9 @@ def run(base, task=TASK, *, settings=SETTINGS, observe=None):
         if observe is not None:
             observe(step)
 
-    adapter = adapt(base, task, settings=settings, prompt=PromptSettings(), observe=record)
-    return adapter, steps
+    adaptation = adapt(base, [task], settings=settings, prompt=PromptSettings(), observe=record)
+    assert adaptation.num_steps == len(steps)
+    return adaptation.adapter, steps
 
 
 def changed(**values):
@@ -129,7 +130,7 @@ request = json.loads(sys.stdin.read())
 torch.set_num_threads(request["num_threads"])
 torch.manual_seed(1234)  # somebody else's use of the global generator makes no difference
 losses = []
-adapt(load_base(Path(request["base"]), device="cpu"), parse_task(request["task"])[0],
+adapt(load_base(Path(request["base"]), device="cpu"), [parse_task(request["task"])[0]],
       settings=AdaptationSettings.model_validate(request["settings"]), prompt=PromptSettings(),
       observe=lambda step: losses.append(step.loss.hex()))
 print(json.dumps(losses))
@@ -215,7 +216,7 @@ def test_an_encoder_that_the_tokenizer_cannot_write_is_refused_before_training(l
     greek = PromptSettings(grid_encoder=f"ReplaceNumberEncoder(MinimalGridEncoder(), {list('αβγδεζηθικ')})")
     steps = []
     with pytest.raises(EncoderUnsupported, match="<unk>"):
-        adapt(llama, TASK, settings=SETTINGS, prompt=greek, observe=steps.append)
+        adapt(llama, [TASK], settings=SETTINGS, prompt=greek, observe=steps.append)
     assert steps == []
 
 

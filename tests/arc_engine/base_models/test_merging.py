@@ -29,7 +29,7 @@ def base_folder(request):
 def trained_adapter(base_folder, folder):
     settings = AdaptationSettings(lora_rank=4, max_steps=5, batch_size=1, learning_rate=0.02)
     base = load_base(base_folder, device="cpu")
-    adapt(base, TASK, settings=settings, prompt=PromptSettings(), observe=lambda step: None).save(folder)
+    adapt(base, [TASK], settings=settings, prompt=PromptSettings(), observe=lambda step: None).adapter.save(folder)
     return folder
 
 
