@@ -6,6 +6,7 @@
     ├── InvalidEncoder (ValueError)      the grid encoder expression is not one of ours
     ├── EncoderUnsupported (ValueError)  the base model's tokenizer cannot write what the grid encoder writes
     ├── PromptUnsupported (ValueError)   the base model's tokenizer cannot write the prompt version
+    ├── LoraUnsupported (ValueError)     the base model has no such layers, or they cannot have such a rank
     ├── TaskTooLong (ValueError)         the prompt does not fit into the context
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity
@@ -61,6 +62,12 @@ class PromptUnsupported(EngineError, ValueError):
     """The base model's tokenizer lacks what the prompt version is written with."""
 
     code = "prompt_unsupported"
+
+
+class LoraUnsupported(EngineError, ValueError):
+    """The settings ask for LoRA matrices that the base model's layers cannot have."""
+
+    code = "lora_unsupported"
 
 
 class TaskTooLong(EngineError, ValueError):

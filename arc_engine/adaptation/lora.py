@@ -1,15 +1,20 @@
 """Putting LoRA layers into a base model and taking them out again."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
 
 from arc_engine.adaptation.adapter import Adapter
+from arc_engine.adaptation.initialisation import FROZEN, TRAINED, check_rank, initialise, own_randomness
+from arc_engine.adaptation.targets import adaptable_layers, shortest_names, targeted_layers
 from arc_engine.base_models.loading import LoadedBase
 from arc_engine.errors import BaseModelError
 from arc_engine.settings import AdaptationSettings
@@ -21,39 +26,51 @@ def lora_layers(
 ) -> Iterator[PeftModel]:
     """LoRA matrices on linear layers of `base`, new ones or those of `initial`, for as long as the context lasts.
 
-    W x becomes W x + (alpha / rank) B A x (Hu et al., 2021, https://arxiv.org/abs/2106.09685). New matrices are drawn
-    from the seed of the settings, B zero, so that training starts at the base model itself. Those of `initial` come
-    with its rank, its scale and its layers, whatever the settings say of them. PEFT swaps the layers inside the base
-    model; on the way out, error or not, every original layer object is put back.
+    W x becomes W x + s B A x (Hu et al., 2021, https://arxiv.org/abs/2106.09685), s being alpha / rank, or
+    alpha / sqrt(rank) with rslora. New matrices are drawn from the seed of the settings so that training starts at the
+    base model itself. Those of `initial` come with its rank, its scale and its layers, whatever the settings say of
+    them. PEFT swaps the layers inside the base model; no weight of it is changed, not even for a moment, and on the
+    way out, error or not, every original layer object is put back.
 
     The global random state is left as it was. Raises `BaseModelError` if `base` carries an adapter already, or if
-    `initial` is not for this base.
+    `initial` is not for this base; `LoraUnsupported` if the model has no such layers, or they cannot have that rank.
     """
     if any(isinstance(module, BaseTunerLayer) for module in base.model.modules()):
         raise BaseModelError(f"{base.folder} is in use: it carries an adapter already")
-    config = _new_config(settings) if initial is None else _config_of(initial, settings=settings)
+    config = _new_config(base, settings=settings) if initial is None else _same_config(base, initial, settings=settings)
     try:
-        # PEFT makes the matrices on the CPU, from its global generator, and moves them to the base's device.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(settings.seed)
+        with own_randomness(settings.seed, device=base.device):
             peft_model = get_peft_model(base.model, config)
         if initial is not None:
             _load_weights(peft_model, initial, base_name=base.folder.name)
+        else:
+            with own_randomness(settings.seed, device=base.device):
+                initialise(peft_model, settings=settings)
         yield peft_model
     finally:
         _remove_lora(base.model)
 
 
-def _new_config(settings: AdaptationSettings) -> LoraConfig:
+def _new_config(base: LoadedBase, *, settings: AdaptationSettings) -> LoraConfig:
+    check_rank(targeted_layers(base.model, settings.target_modules), settings=settings)
+    targets = settings.target_modules
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
-        target_modules="all-linear",
+        use_rslora=settings.use_rslora,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        init_lora_weights="gaussian" if settings.init == "gaussian" else True,
     )
 
 
-def _config_of(initial: Adapter, *, settings: AdaptationSettings) -> LoraConfig:
+def _same_config(base: LoadedBase, initial: Adapter, *, settings: AdaptationSettings) -> LoraConfig:
+    elsewhere = set(initial.layers) - adaptable_layers(base.model).keys()
+    if elsewhere:
+        raise BaseModelError(
+            f"the adapter changes {min(elsewhere)}, which is no linear layer below the output layer of {base.folder}"
+        )
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=initial.rank,
@@ -66,12 +83,11 @@ def _config_of(initial: Adapter, *, settings: AdaptationSettings) -> LoraConfig:
 
 def _load_weights(peft_model: PeftModel, initial: Adapter, *, base_name: str) -> None:
     in_model = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
-    # PEFT itself passes over weights that have no layer.
-    if set(in_model) != set(initial.tensors):
-        raise BaseModelError(f"the adapter is not for {base_name}: {min(set(in_model) ^ set(initial.tensors))}")
-    for name, tensor in initial.tensors.items():
-        if in_model[name].shape != tensor.shape:
-            raise BaseModelError(f"the adapter is not for {base_name}: the shape of {name} is {list(tensor.shape)}")
+    # PEFT itself leaves matrices that the adapter lacks at random values.
+    for name in sorted(in_model.keys() | initial.tensors.keys()):
+        shapes = [list(tensors[name].shape) if name in tensors else None for tensors in (in_model, initial.tensors)]
+        if shapes[0] != shapes[1]:
+            raise BaseModelError(f"the adapter is not for {base_name}: {name} is {shapes[1]} there, not {shapes[0]}")
     set_peft_model_state_dict(peft_model, dict(initial.tensors))
 
 
@@ -85,13 +101,34 @@ def _remove_lora(model: Any) -> None:  # noqa: ANN401 - transformers is untyped
 
 
 def export(peft_model: PeftModel, *, base_name: str) -> Adapter:
-    """A copy of the adapter that `peft_model` carries, which names its base model `base_name`."""
-    state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)  # True or "auto" would ask the hub
-    config = {**peft_model.peft_config["default"].to_dict(), "inference_mode": True}
+    """A copy of what `peft_model` does to its unchanged base model, named `base_name`, as one plain LoRA adapter.
+
+    Its rank is twice the trained one's where the initial matrices have to be subtracted (pissa, olora).
+    """
+    config = {**peft_model.peft_config[TRAINED].to_dict(), "inference_mode": True, "init_lora_weights": True}
     config["base_model_name_or_path"] = base_name  # PEFT puts this machine's path there
-    # PEFT lists every layer of a small model by its full name; by their last part, the names are the same for any size.
-    config["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
-    return Adapter(
-        config=json.loads(json.dumps(config, default=sorted)),  # PEFT keeps lists of names as sets
-        tensors={name: state[name].detach().to("cpu", torch.float32, copy=True).contiguous() for name in sorted(state)},
-    )
+    model = peft_model.get_base_model()
+    layers = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    config["target_modules"] = shortest_names(model, layers)
+    tensors = _tensors(peft_model, TRAINED)
+    if FROZEN in peft_model.peft_config:
+        tensors = _side_by_side(tensors, _tensors(peft_model, FROZEN))
+        # The same scale at twice the rank.
+        config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
+        config["r"] *= 2
+    return Adapter(config=json.loads(json.dumps(config, default=sorted)), tensors=tensors)  # PEFT keeps names as sets
+
+
+def _tensors(peft_model: PeftModel, adapter: str) -> dict[str, Tensor]:
+    # True or "auto" would ask the hub.
+    state = get_peft_model_state_dict(peft_model, adapter_name=adapter, save_embedding_layers=False)
+    return {name: state[name].detach().to("cpu", torch.float32, copy=True).contiguous() for name in sorted(state)}
+
+
+def _side_by_side(trained: dict[str, Tensor], frozen: dict[str, Tensor]) -> dict[str, Tensor]:
+    """[B, -B0] and [A; A0], of which B A - B0 A0 is the product; `frozen` holds -B0."""
+    rank_dim = {"lora_A": 0, "lora_B": 1}
+    return {
+        name: torch.cat([trained[name], frozen[name]], dim=rank_dim[name.split(".")[-2]]).contiguous()
+        for name in trained
+    }

@@ -14,6 +14,7 @@ ERRORS: list[errors.EngineError] = [
     errors.InvalidEncoder("no"),
     errors.EncoderUnsupported("no"),
     errors.PromptUnsupported("no"),
+    errors.LoraUnsupported("no"),
     errors.TaskTooLong("no"),
     errors.BaseModelError("no"),
     errors.Diverged(3, float("inf"), 2.0),
