@@ -20,7 +20,6 @@ from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.plain_lora import ADAPTER_WEIGHTS, read_plain_lora
 from arc_engine.errors import BaseModelError
 
-# Everything of a base model but its weights and their configuration.
 COPIED_FILES: Final = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -99,10 +98,15 @@ def _write_merged(base_folder: Path, adapter_folder: Path, folder: Path) -> tupl
         raise BaseModelError(f"{base_folder} with {adapter_folder} gives logits that are not finite")
     merged = peft_model.merge_and_unload()
     merged.to(stored_dtype).save_pretrained(folder)
+    copy_companions(base_folder, folder)
+    return base_logits, expected
+
+
+def copy_companions(base_folder: Path, folder: Path) -> None:
+    """Copies everything of a base model but its weights and their configuration to `folder`."""
     for pattern in COPIED_FILES:
         for path in base_folder.glob(pattern):
             shutil.copyfile(path, folder / path.name)
-    return base_logits, expected
 
 
 def _load_adapter(model: Any, folder: Path) -> PeftModel:  # noqa: ANN401 - transformers is untyped

@@ -74,3 +74,23 @@ def pretrain(
     from arcadapt.cli import pretraining
 
     pretraining.run(config, out, hours=hours, max_steps=max_steps, as_json=as_json)
+
+
+@app.command("finetune-base")
+def finetune_base(
+    *,
+    config: Annotated[Path, typer.Option("--config", help="The recipe, as YAML.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Checkpoints, log and, at the end, adapter/ or model/; a run there goes on.")
+    ],
+    hours: Annotated[float | None, typer.Option("--hours", min=0.001, help="Budget; else the recipe's.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Budget in steps instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Teach a base model ARC tasks: a LoRA adapter, or all its weights. Several GPUs: `accelerate launch -m arcadapt`.
+
+    Ends with OUT/adapter, ready for `arcadapt merge BASE OUT/adapter MERGED`, or with OUT/model.
+    """
+    from arcadapt.cli import finetuning
+
+    finetuning.run(config, out, hours=hours, max_steps=max_steps, as_json=as_json)

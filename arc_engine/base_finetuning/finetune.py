@@ -1,0 +1,58 @@
+"""Base fine-tuning from recipe to adapter or model."""
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from arc_engine.base_finetuning.checkpoint import RunState
+from arc_engine.base_finetuning.data import load_data
+from arc_engine.base_finetuning.recipe import Recipe
+from arc_engine.base_finetuning.run import FineTuning, train
+from arc_engine.base_finetuning.trainable import trainable
+from arc_engine.base_models.loading import load_base
+from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
+from arc_engine.base_models.sources import resolve
+
+
+def finetune_base(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], None] | None = None) -> Path:
+    """Fine-tunes until the recipe's budget is used; the folder of the adapter, or of the model.
+
+    Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result
+    is bit for bit that of an uninterrupted run on the same machine, with the same number of threads and processes.
+
+    Raises `InvalidTaskSource`, `BaseModelError`, `EncoderUnsupported`, `TaskTooLong`, and `Diverged`, which leaves the
+    last checkpoint.
+    """
+    accelerator = Accelerator()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    data = load_data(recipe)
+    base = load_base(resolve(recipe.base_model), device=str(accelerator.device))
+    with trainable(base, recipe) as trained:
+        run = FineTuning(recipe, data, trained, accelerator=accelerator, out_dir=out_dir)
+        train(run, on_step=on_step)
+        if accelerator.is_main_process:
+            folder = trained.save(out_dir)
+            _write_manifest(out_dir, run=run, written=folder, base_folder=base.folder)
+    accelerator.wait_for_everyone()
+    return out_dir / ("model" if recipe.full else "adapter")
+
+
+def _write_manifest(out_dir: Path, *, run: FineTuning, written: Path, base_folder: Path) -> None:
+    manifest: dict[str, Any] = {
+        "kind": "base fine-tuning",
+        "recipe": run.recipe.model_dump(mode="json"),
+        "base": {"name": base_folder.name, "files": hash_folder(base_folder)},
+        "written": {"folder": written.name, "files": hash_folder(written)},
+        "steps": run.state.step,
+        "tokens": run.state.tokens,
+        "elapsed_s": round(run.state.elapsed_s, 1),
+        "validation": run.last_validation,
+        "trained_on": list(run.corpus.task_ids),
+        "left_out": list(run.corpus.left_out),
+        "versions": {package: version(package) for package in ("torch", "transformers", "peft", "accelerate")},
+    }
+    (out_dir / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,187 @@
+"""The base fine-tuning loop: batches, step, log, checkpoint, validate, until the budget is used."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from arc_engine.adaptation.batches import batch_loss, collate
+from arc_engine.adaptation.examples import Example
+from arc_engine.base_finetuning.checkpoint import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
+from arc_engine.base_finetuning.corpus import Corpus
+from arc_engine.base_finetuning.data import Data
+from arc_engine.base_finetuning.log import RunLog
+from arc_engine.base_finetuning.recipe import Recipe
+from arc_engine.base_finetuning.schedule import learning_rate
+from arc_engine.base_finetuning.stream import BatchStream
+from arc_engine.base_finetuning.trainable import Trainable
+from arc_engine.base_finetuning.validation import ValidationSet
+from arc_engine.errors import Diverged
+
+
+class FineTuning:
+    """One run in one folder; a second object on the same folder goes on from the newest checkpoint.
+
+    Every process of `accelerator` draws the same micro-batches and computes its share of them; the gradients are
+    summed, and the first process alone writes.
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: Data, trained: Trainable, *, accelerator: Accelerator, out_dir: Path
+    ) -> None:
+        base = trained.base
+        max_tokens = min(recipe.max_seq_len, base.max_positions)
+        self.recipe = recipe
+        self.out_dir = out_dir
+        self.trained = trained
+        self.corpus = Corpus(recipe, data.parts, base.tokenizer, max_tokens=max_tokens)
+        self.stream = BatchStream(self.corpus, recipe)
+        self.state = RunState()
+        self._accelerator = accelerator
+        self._weights = list(trained.weights.values())
+        self._optimiser = torch.optim.AdamW(
+            self._weights,
+            lr=recipe.optimisation.learning_rate,
+            weight_decay=recipe.optimisation.weight_decay,
+            fused=True,
+        )
+        self._validation = (
+            ValidationSet(recipe, data.validation, base.tokenizer, max_tokens=max_tokens) if data.validation else None
+        )
+        self._log = RunLog(out_dir)
+        self._resume()
+        self._started = time.monotonic() - self.state.elapsed_s
+        self._checkpointed_s = self.state.elapsed_s
+        self._logged = self.state
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0..1; of wall time by the first process's clock."""
+        if self.recipe.max_steps is not None:
+            return min(1.0, self.state.step / self.recipe.max_steps)
+        (elapsed_s,) = broadcast_object_list([self._elapsed_s])
+        return min(1.0, elapsed_s / ((self.recipe.hours or 0.0) * 3600))
+
+    @property
+    def last_validation(self) -> dict[str, Any] | None:
+        """The newest record of a validation in the log, earlier sittings included."""
+        return self._log.last("validation")
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def step(self, progress: float) -> None:
+        """One update. Raises `Diverged` on a loss or gradient that is not finite."""
+        batches = [self.stream.next_batch() for _ in range(self.recipe.gradient_accumulation)]
+        self._optimiser.zero_grad()
+        loss = self._backward(batches)
+        self._sum_gradients()
+        grad_norm = clip_grad_norm_(self._weights, self.recipe.optimisation.max_grad_norm).item()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise Diverged(self.state.step + 1, loss, grad_norm)
+        rate = learning_rate(self.recipe.optimisation, step=self.state.step, progress=progress)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        tokens = self.state.tokens + sum(len(example) for batch in batches for example in batch)
+        self.state = RunState(self.state.step + 1, tokens, self._elapsed_s, self.stream.state)
+        if self.state.step % self.recipe.log_every_steps == 0:
+            self._log_step(loss, grad_norm=grad_norm, rate=rate, progress=progress)
+
+    def keep_up(self) -> None:
+        """Writes the validation and the checkpoint that are due."""
+        validation = self.recipe.validation
+        if validation is not None and self.state.step % validation.every_steps == 0:
+            self.validate()
+        every = self.recipe.checkpoint_every_steps
+        due = self.state.step % every == 0 if every else False
+        if due or self._elapsed_s - self._checkpointed_s >= self.recipe.checkpoint_every_s:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Writes a checkpoint now."""
+        # What came after the last step, such as a validation, has used budget too: a finished run stays finished.
+        self.state = replace(self.state, elapsed_s=self._elapsed_s)
+        self._checkpointed_s = self._elapsed_s
+        if self._accelerator.is_main_process:
+            save_checkpoint(self.out_dir, self.trained.weights, self._optimiser, self.state)
+
+    def validate(self) -> None:
+        """Measures the validation tasks now and logs the result; only the first process does."""
+        if self._validation is None or not self._accelerator.is_main_process:
+            return
+        last = self.last_validation
+        if last is not None and last["step"] == self.state.step:
+            return
+        begun = time.monotonic()
+        report = self._validation.measure(self.trained.model, device=self.trained.base.device)
+        took_s = round(time.monotonic() - begun, 1)
+        self._log.write({"kind": "validation", "step": self.state.step, **asdict(report), "took_s": took_s})
+
+    def _backward(self, batches: list[list[Example]]) -> float:
+        """Adds the gradients of the mean loss over all targets of all batches; the loss, over all processes."""
+        num_targets = sum(sum(example.is_target) for batch in batches for example in batch)
+        device = self.trained.base.device
+        loss = torch.zeros((), device=device)
+        mine = batches[self._accelerator.process_index :: self._accelerator.num_processes]
+        for examples in mine:
+            batch = collate(examples, device=device)
+            share = batch_loss(self.trained.model, batch) * (len(batch.target_ids) / num_targets)
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.detach()
+        return float(self._accelerator.reduce(loss, reduction="sum").item())
+
+    def _sum_gradients(self) -> None:
+        if self._accelerator.num_processes == 1:
+            return
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._weights]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        summed: Tensor = self._accelerator.reduce(flat, reduction="sum")
+        for weights, part in zip(self._weights, summed.split([w.numel() for w in self._weights]), strict=True):
+            weights.grad = part.view_as(weights)
+
+    def _log_step(self, loss: float, *, grad_norm: float, rate: float, progress: float) -> None:
+        seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)
+        if self._accelerator.is_main_process:
+            self._log.write(
+                {
+                    "kind": "step",
+                    "step": self.state.step,
+                    "loss": loss,
+                    "grad_norm": grad_norm,
+                    "learning_rate": rate,
+                    "tokens": self.state.tokens,
+                    "tokens_per_s": round((self.state.tokens - self._logged.tokens) / seconds),
+                    "progress": round(progress, 5),
+                    "elapsed_s": round(self.state.elapsed_s, 1),
+                }
+            )
+        self._logged = self.state
+
+    def _resume(self) -> None:
+        checkpoint = latest_checkpoint(self.out_dir)
+        if checkpoint is not None:
+            self.state = load_checkpoint(checkpoint, self.trained.weights, self._optimiser)
+            self.stream.restore(self.state.stream)
+        if self._accelerator.is_main_process:
+            self._log.forget_after(self.state.step)
+
+
+def train(run: FineTuning, *, on_step: Callable[[RunState], None] | None = None) -> None:
+    """Trains until the budget is used; `on_step` is called after every step."""
+    while (progress := run.progress) < 1.0:
+        run.step(progress)
+        if on_step is not None:
+            on_step(run.state)
+        run.keep_up()
+    run.checkpoint()
+    run.validate()
