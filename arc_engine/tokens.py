@@ -1,16 +1,17 @@
 """From prompt segments to token ids, with the answer that every token belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from itertools import zip_longest
+from typing import Any, Final, Protocol, Self
 
 from arc_engine.encoders import GridEncoder
-from arc_engine.errors import EncoderUnsupported
+from arc_engine.errors import EncoderUnsupported, PromptUnsupported
 from arc_engine.grids import NUM_COLOURS
 from arc_engine.segments import Segment
 
 CONTEXT: Final = -1
-_EVERY_COLOUR: Final = (tuple(range(NUM_COLOURS)), tuple(reversed(range(NUM_COLOURS))))
+EVERY_COLOUR: Final = (tuple(range(NUM_COLOURS)), tuple(reversed(range(NUM_COLOURS))))
 
 
 class Tokenizer(Protocol):
@@ -20,8 +21,13 @@ class Tokenizer(Protocol):
     def bos_token_id(self) -> int | None: ...
     @property
     def eos_token_id(self) -> int | None: ...
+    @property
+    def chat_template(self) -> str | dict[str, str] | None: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, strftime_now: Callable[[str], str]
+    ) -> Any: ...  # noqa: ANN401 - a text, without `tokenize`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +59,30 @@ class Ends:
 def check_encoder(encoder: GridEncoder, tokenizer: Tokenizer, *, ends: Ends) -> None:
     """Raises `EncoderUnsupported` unless a grid of all ten colours comes back from the tokens that it is written in,
     none of which may be the one that ends an answer."""
-    text = encoder.encode(_EVERY_COLOUR)
+    text = encoder.encode(EVERY_COLOUR)
     ids = tokenizer.encode(text, add_special_tokens=False)
     again = tokenizer.decode(ids, skip_special_tokens=False)
-    if encoder.decode(again) != _EVERY_COLOUR:
+    if encoder.decode(again) != EVERY_COLOUR:
         raise EncoderUnsupported(
             f"the base model's tokenizer cannot write what the grid encoder writes: {text!r} comes back as {again!r}"
         )
     if set(ids) & set(ends.end[-1:]):
         raise EncoderUnsupported(f"what the grid encoder writes holds the token that ends an answer: {text!r}")
+
+
+def check_text(segments: Sequence[Segment], tokenizer: Tokenizer) -> None:
+    """Raises `PromptUnsupported` if the tokenizer loses characters of the segments, as one with few tokens may.
+
+    White space is no matter here: some tokenizers write it their own way.
+    """
+    for segment in segments:
+        ids = tokenizer.encode(segment.text, add_special_tokens=False)
+        again = tokenizer.decode(ids, skip_special_tokens=False)
+        for word, read in zip_longest(segment.text.split(), again.split(), fillvalue=""):
+            if word != read:
+                raise PromptUnsupported(
+                    f"the base model's tokenizer cannot write the prompt: {word!r} comes back as {read!r}"
+                )
 
 
 def tokenize(segments: Sequence[Segment], tokenizer: Tokenizer, *, ends: Ends | None = None) -> TokenizedPrompt:

@@ -27,6 +27,14 @@ def render(pairs: Sequence[Pair], *, query: Grid | None, encoder: GridEncoder) -
     return segments
 
 
+def compact_ends(tokenizer: Tokenizer) -> Ends:
+    """The tokenizer's own. Raises `PromptUnsupported` if it has no end-of-text token: no answer would ever end."""
+    ends = Ends.of(tokenizer)
+    if not ends.end:
+        raise PromptUnsupported("the base model's tokenizer has no end-of-text token to close answers with")
+    return ends
+
+
 @dataclass(frozen=True, slots=True)
 class CompactLayout:
     """`render` between the tokenizer's own beginning-of-text and end-of-text tokens."""
@@ -35,11 +43,8 @@ class CompactLayout:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self:
-        """Raises `PromptUnsupported` for a tokenizer without an end-of-text token: no answer would ever end."""
-        ends = Ends.of(tokenizer)
-        if not ends.end:
-            raise PromptUnsupported("the base model's tokenizer has no end-of-text token to close answers with")
-        return cls(ends)
+        """Raises `PromptUnsupported` where `compact_ends` does."""
+        return cls(compact_ends(tokenizer))
 
     def question(self, pairs: Sequence[Pair], query: Grid, *, encoder: GridEncoder) -> list[Segment]:
         return render(pairs, query=query, encoder=encoder)

@@ -1,16 +1,18 @@
 """A prompt version in the tokens of one tokenizer: what training sequences and sampling prompts both come from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from arc_engine.encoders import GridEncoder, Refusal, parse_encoder
-from arc_engine.grids import Grid
+from arc_engine.grids import NUM_COLOURS, Grid
+from arc_engine.prompts import PromptVersion
+from arc_engine.prompts.chat import ChatLayout
 from arc_engine.prompts.compact import CompactLayout
 from arc_engine.segments import Segment
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
-from arc_engine.tokens import Ends, TokenizedPrompt, Tokenizer, check_encoder, tokenize
+from arc_engine.tokens import EVERY_COLOUR, Ends, TokenizedPrompt, Tokenizer, check_encoder, check_text, tokenize
 
 
 class Layout(Protocol):
@@ -26,6 +28,19 @@ class Layout(Protocol):
         ...
 
 
+_LAYOUTS: Final[dict[PromptVersion, Callable[[Tokenizer], Layout]]] = {
+    "compact": CompactLayout.of,
+    "chat": ChatLayout.of,
+}
+
+
+def training_segments(layout: Layout, pairs: Sequence[Pair], *, encoder: GridEncoder) -> list[Segment]:
+    """A question with its answer: the last pair stands in for the test."""
+    *shown, last = pairs
+    answer = Segment(encoder.encode(last.output), answer=len(shown))
+    return [*layout.question(shown, last.input, encoder=encoder), answer]
+
+
 @dataclass(frozen=True, slots=True)
 class PromptWriter:
     """Writes tasks as token ids and reads the model's token ids as grids."""
@@ -38,8 +53,10 @@ class PromptWriter:
     def of(cls, settings: PromptSettings, tokenizer: Tokenizer) -> Self:
         """Raises `EncoderUnsupported` if the tokenizer cannot write the grids, `PromptUnsupported` if not the rest."""
         encoder = parse_encoder(settings.grid_encoder)
-        layout = CompactLayout.of(tokenizer)
+        layout = _LAYOUTS[settings.version](tokenizer)
         check_encoder(encoder, tokenizer, ends=layout.ends)
+        ten_pairs = [Pair(EVERY_COLOUR, EVERY_COLOUR)] * NUM_COLOURS  # every digit is in the number of one
+        check_text(layout.question(ten_pairs, EVERY_COLOUR, encoder=encoder), tokenizer)
         return cls(encoder, tokenizer, layout)
 
     @property
@@ -48,10 +65,8 @@ class PromptWriter:
         return self.layout.ends.end[-1]
 
     def training(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
-        """A training sequence: every output is an answer, numbered from 0; the last pair stands in for the test."""
-        *shown, last = pairs
-        answer = Segment(self.encoder.encode(last.output), answer=len(shown))
-        return self._tokens([*self.layout.question(shown, last.input, encoder=self.encoder), answer])
+        """A training sequence: every output is an answer, numbered from 0; the last pair's is the one asked for."""
+        return self._tokens(training_segments(self.layout, pairs, encoder=self.encoder))
 
     def question(self, pairs: Sequence[Pair], query: Grid) -> TokenizedPrompt:
         """A prompt for the model to continue: what a training sequence of the same grids begins with."""
