@@ -106,7 +106,7 @@ class ExampleSource:
 
     def _shortened(self, pairs: tuple[Pair, ...], *, num_tokens: Mapping[Pair, int]) -> tuple[Pair, ...]:
         """Without the longest context pairs, as many of them as it takes, one left at least."""
-        while len(pairs) > MIN_PAIRS and sum(num_tokens[pair] for pair in pairs) > self._max_tokens:
+        while len(pairs) > MIN_PAIRS and len(self._tokens(pairs)) > self._max_tokens:
             longest = max(range(len(pairs) - 1), key=lambda i: num_tokens[pairs[i]])
             pairs = pairs[:longest] + pairs[longest + 1 :]
         return pairs

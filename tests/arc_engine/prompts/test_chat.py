@@ -2,16 +2,18 @@
 
 import datetime as dt
 import importlib.util
+import random
 
 import pytest
 from transformers import AutoTokenizer
 
+from arc_engine.adaptation.examples import ExampleSource, targets
 from arc_engine.encoders import Refusal
 from arc_engine.errors import EncoderUnsupported, PromptUnsupported
 from arc_engine.prompts.chat import REQUEST, SYSTEM
 from arc_engine.prompts.writer import PromptWriter
-from arc_engine.settings import PromptSettings
-from arc_engine.tasks import Pair
+from arc_engine.settings import AdaptationSettings, PromptSettings
+from arc_engine.tasks import Pair, Task
 from arc_engine.tokens import CONTEXT
 from tests.fixtures.chat_tokenizers import CHATML, INSTRUCTIONS, chat_tokenizer
 
@@ -173,3 +175,36 @@ def test_smollm2_is_asked_in_its_own_format_and_stops_at_its_own_token(smollm2):
     assert [smollm2.decode([token]) for token in trained.ids[len(asked) :]] == ["9", "\n", "0", "<|im_end|>"]
     # Cut at its grids the text has the very tokens that it has in one piece: nothing would have merged across.
     assert list(asked.ids) == smollm2.encode(expected, add_special_tokens=False)
+
+
+@pytest.mark.fast
+def test_pairs_are_dropped_by_what_they_take_and_not_with_the_frame_of_a_conversation_each():
+    chat = writer(CHATML)
+    source = ExampleSource(
+        Task(train=PAIRS, test=(((1,),),)),
+        settings=AdaptationSettings(augmentation={"dihedral": False, "colours": False}),
+        prompt=PromptSettings(version="chat"),
+        tokenizer=chat.tokenizer,
+        max_tokens=len(chat.training(PAIRS)) - 1,
+        rng=random.Random(0),
+    )
+    answers = [text_of(chat, example.ids).count("Output:\n") for example in (source.draw() for _ in range(20))]
+    assert set(answers) == {1}
+
+
+@pytest.mark.fast
+def test_targets_are_outputs_in_the_conversation_by_loss_on():
+    chat = writer(CHATML)
+    trained = chat.training(PAIRS)
+    counted = {
+        loss_on: text_of(
+            chat,
+            [token for token, counts in zip(trained.ids, targets(trained, loss_on=loss_on), strict=True) if counts],
+        )
+        for loss_on in ("test_output", "later_outputs", "all_outputs")
+    }
+    assert counted == {
+        "test_output": "9\n0<|im_end|>",
+        "later_outputs": "69\n0<|im_end|>",
+        "all_outputs": "2369\n0<|im_end|>",
+    }
