@@ -10,7 +10,7 @@ from api.dependencies import Services
 from api.documentation import DESCRIPTION, document
 from api.errors import HANDLERS
 from api.limits import BodyLimit
-from api.routes import adapters, base_models, batches, health, jobs, solve
+from api.routes import adapters, base_models, batches, experiments, health, jobs, solve
 from api.version import VERSION
 from jobs.artifacts import ArtifactStore
 from jobs.config import ServiceConfig
@@ -37,7 +37,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
-    for guarded in (solve, jobs, adapters, batches, base_models):
+    for guarded in (solve, jobs, adapters, batches, experiments, base_models):
         app.include_router(guarded.router, dependencies=[Depends(require_key)])
     app.include_router(health.router)
     document(app)

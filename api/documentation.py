@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.experiment_schemas import ExperimentRequest
 from api.problems import MEDIA_TYPE, ProblemModel
 from api.schemas import EXAMPLE_TASK, SolveRequest
 
@@ -51,6 +52,38 @@ SOLVE_BODY: Final[dict[str, Any]] = {
 }
 """The route reads the bytes itself, to locate every fault; this is what it would have declared."""
 
+EXPERIMENT_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": f"{_REF}{ExperimentRequest.__name__}"},
+            "examples": {
+                "grid": {
+                    "summary": "Two ranks at two learning rates, three seeds",
+                    "value": {
+                        "name": "ranks",
+                        "tasks": {"move-right": EXAMPLE_TASK},
+                        "settings": {"adaptation": {"max_steps": 100}},
+                        "grid": {"adaptation.lora_rank": [1, 8], "adaptation.learning_rate": [5e-4, 2e-3]},
+                        "seeds": [0, 1, 2],
+                    },
+                },
+                "families": {
+                    "summary": "Without adaptation, and with inits that vary",
+                    "value": {
+                        "name": "inits",
+                        "tasks": {"move-right": EXAMPLE_TASK},
+                        "cells": [
+                            {"name": "none", "set": {"adaptation": None}},
+                            {"name": "new", "grid": {"adaptation.init": ["default", "pissa"]}},
+                        ],
+                    },
+                },
+            },
+        }
+    },
+}
+
 
 def document(app: FastAPI) -> None:
     """Gives `app` its OpenAPI document, made when it is first asked for."""
@@ -66,7 +99,7 @@ def document(app: FastAPI) -> None:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     components = schema["components"]["schemas"]
-    for model in (SolveRequest, ProblemModel):
+    for model in (SolveRequest, ExperimentRequest, ProblemModel):
         own = model.model_json_schema(ref_template=_REF + "{model}")
         components.update(own.pop("$defs", {}))
         components[model.__name__] = own

@@ -32,3 +32,14 @@ class Links:
             "cancel": f"{path}/cancel",
             "batch": f"{self._root}/batches/{batch_id}",
         }
+
+    def experiment(self, experiment_id: UUID) -> dict[str, str]:
+        """Everything there is to fetch about an experiment, and its actions."""
+        path = f"{self._root}/experiments/{experiment_id}"
+        return {
+            "self": path,
+            "report": f"{path}/report",
+            "curves": f"{path}/curves",
+            "cancel": f"{path}/cancel",
+            "resume": f"{path}/resume",
+        }

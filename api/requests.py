@@ -2,22 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from api.documents import parse_document
 from api.problems import Fault, invalid_request, pointer_to
 from api.schemas import SolveRequest
+from api.validation import faults_of
 from arc_engine.errors import InvalidTask
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import Solution, Task, parse_task
-
-_PYDANTIC_PREFIXES: Final = ("Value error, ", "Assertion failed, ")
-_KEY_MARK: Final = "[key]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,11 @@ def parse_submission(body: bytes, *, max_tasks: int) -> Submission:
         raise invalid_request([Fault("", "expected an object with `task` or `tasks`")])
     faults: list[Fault] = []
     request = _envelope(document, faults)
-    tasks = {name: parsed for name, value, pointer in _named(document) if (parsed := _task(value, pointer, faults))}
+    tasks = {
+        name: parsed
+        for name, value, pointer in _named(document)
+        if (parsed := parsed_task(value, pointer, faults=faults))
+    }
     if isinstance(document.get("tasks"), dict) and len(document["tasks"]) > max_tasks:
         faults.append(
             Fault("/tasks", f"a request has at most {max_tasks} tasks, this one has {len(document['tasks'])}")
@@ -51,14 +52,14 @@ def parse_submission(body: bytes, *, max_tasks: int) -> Submission:
         raise invalid_request(faults)
     if "task" in document:
         tasks = {request.task_id: tasks["task"]}
-    return Submission(tasks, request.settings, request.name, _digest(document))
+    return Submission(tasks, request.settings, request.name, digest(document))
 
 
 def _envelope(document: dict[str, Any], faults: list[Fault]) -> SolveRequest | None:
     try:
         return SolveRequest.model_validate(document)
     except ValidationError as error:
-        faults.extend(_faults(error.errors(include_url=False, include_input=False)))
+        faults.extend(Fault(pointer_to(*path), message) for path, message in faults_of(error))
         return None
 
 
@@ -71,7 +72,8 @@ def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
             yield name, value, pointer_to("tasks", name)
 
 
-def _task(value: object, pointer: str, faults: list[Fault]) -> tuple[Task, Solution] | None:
+def parsed_task(value: object, pointer: str, *, faults: list[Fault]) -> tuple[Task, Solution] | None:
+    """The task at `pointer`; None where it is none, which is added to `faults`."""
     try:
         return parse_task(value, pointer=pointer)
     except InvalidTask as error:
@@ -79,14 +81,7 @@ def _task(value: object, pointer: str, faults: list[Fault]) -> tuple[Task, Solut
         return None
 
 
-def _faults(errors: Sequence[ErrorDetails]) -> Iterator[Fault]:
-    for error in errors:
-        message = error["msg"]
-        for prefix in _PYDANTIC_PREFIXES:
-            message = message.removeprefix(prefix)
-        yield Fault(pointer_to(*(token for token in error["loc"] if token != _KEY_MARK)), message)
-
-
-def _digest(document: dict[str, Any]) -> str:
+def digest(document: dict[str, Any]) -> str:
+    """Of the document's canonical form: whitespace and the order of names make no difference."""
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -32,6 +32,8 @@ class ServiceConfig:
     max_body_bytes: int = 5 * MEBIBYTE
     max_tasks: int = 1000
     """Most tasks in one request."""
+    max_experiment_jobs: int = 10_000
+    """Most jobs that one experiment may make: cells times seeds times tasks."""
     api_keys: tuple[str, ...] = ()
     """Bearer keys; none means that everybody who reaches the API may use it."""
 
@@ -50,6 +52,7 @@ class ServiceConfig:
             job_timeout_s=reader.positive("JOB_TIMEOUT_S", float, cls.job_timeout_s),
             max_body_bytes=reader.positive("MAX_BODY_BYTES", int, cls.max_body_bytes),
             max_tasks=reader.positive("MAX_TASKS", int, cls.max_tasks),
+            max_experiment_jobs=reader.positive("MAX_EXPERIMENT_JOBS", int, cls.max_experiment_jobs),
             api_keys=reader.keys("API_KEYS"),
         )
         reader.check()

@@ -4,6 +4,7 @@ from jobs.repositories.base_models import BaseModelRepository
 from jobs.repositories.batches import BatchRepository
 from jobs.repositories.claims import ClaimRepository
 from jobs.repositories.common_adaptations import CommonAdaptationRepository
+from jobs.repositories.experiments import ExperimentRepository
 from jobs.repositories.jobs import JobFilters, JobPage, JobRepository
 from jobs.repositories.outbox import OutboxRepository
 from jobs.repositories.reaper import Reaped, ReaperRepository
@@ -17,6 +18,7 @@ __all__ = [
     "ClaimRepository",
     "CommonAdaptationRepository",
     "EventRepository",
+    "ExperimentRepository",
     "JobFilters",
     "JobPage",
     "JobRepository",

@@ -3,7 +3,7 @@
 A claim of one is fenced like a claim of a job: every write names its attempt, and a stale one changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -48,6 +48,8 @@ class CommonAdaptation:
     adapter: AdapterRecord
     usage: Mapping[str, Any]
     """With `num_steps`, and in `left_out` the ids of tasks that fit into no training sequence."""
+    elapsed_s: float
+    """Seconds that the steps took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class CommonAdaptationRepository(Repository):
         if row.state != "trained":
             return None
         adapter = AdapterRecord(str(row.artifact_key), str(row.sha256), row.size_bytes or 0, row.config or {})
-        return CommonAdaptation(adapter, row.usage or {})
+        elapsed_s = row.steps[-1]["elapsed_s"] if row.steps else 0.0
+        return CommonAdaptation(adapter, row.usage or {}, elapsed_s)
 
     def claim(self, batch_id: UUID, group_index: int, *, owner: str, lease_s: float) -> CommonClaim | None:
         """Takes an adaptation that nobody trains, or whose trainer let its lease run out. None: there is none."""
@@ -137,6 +140,12 @@ class CommonAdaptationRepository(Repository):
     def release(self, claim: CommonClaim) -> None:
         """Gives it back untrained."""
         self._write(claim, state="waiting", lease_owner=None, lease_expires_at=None)
+
+    def offer_again(self, batch_ids: Collection[UUID]) -> None:
+        """Lets those of the batches that failed be trained once more."""
+        row = CommonAdaptationRow
+        fresh = {"state": "waiting", "error_code": None, "error_message": None, "finished_at": None}
+        self._session.execute(update(row).where(row.batch_id.in_(batch_ids), row.state == "failed").values(**fresh))
 
     def copy_steps(self, job_id: UUID, attempt: int, *, batch_id: UUID, group_index: int) -> None:
         """Makes the common steps the job's own. The caller has locked the job's row and proven its claim."""

@@ -1,18 +1,17 @@
 """Reading jobs, and cancelling them."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, select, tuple_
-from sqlalchemy.orm import defer, selectinload
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, defer, selectinload
 
-from jobs.errors import InvalidCursor, NotFound
+from jobs.errors import NotFound
 from jobs.models import EventRow, Job
 from jobs.repositories.base import Repository, locked, move
+from jobs.repositories.cursors import Place, decode, encode
 from jobs.states import HELD, TERMINAL, Phase, Status, phases_of
 
 MAX_PAGE = 500
@@ -55,11 +54,12 @@ class JobRepository(Repository):
         limit = max(1, min(limit, MAX_PAGE))
         statement = _filtered(filters or JobFilters())
         if cursor is not None:
-            statement = statement.where(tuple_(Job.created_at, Job.id) < _decode(cursor))
+            statement = statement.where(decode(cursor).is_after(Job.created_at, Job.id))
         statement = statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
         jobs = self._session.scalars(statement).all()
         page = jobs[:limit]
-        return JobPage(page, _encode(page[-1]) if len(jobs) > limit else None)
+        more = len(jobs) > limit
+        return JobPage(page, encode(Place(page[-1].created_at, page[-1].id)) if more else None)
 
     def request_cancel(self, job_id: UUID) -> Job:
         """Cancels a waiting job at once and asks the worker of a running one to stop; a finished job stays as it is."""
@@ -67,14 +67,19 @@ class JobRepository(Repository):
         job = self._session.scalar(locked(statement))
         if job is None:
             raise NotFound("job", job_id)
-        if job.phase in HELD and not job.cancel_requested:
-            job.cancel_requested = True
-            self._session.add(EventRow(job_id=job.id, attempt=job.attempt, kind="cancel_requested", data={}))
-        elif job.phase not in HELD and job.phase not in TERMINAL:
-            job.cancel_requested = True
-            move(self._session, job, Phase.CANCELLED)
+        stop(self._session, job)
         self._session.flush()
         return job
+
+
+def stop(session: Session, job: Job) -> None:
+    """Cancels a job, whose row the caller has locked, at once or through its worker, unless it is finished."""
+    if job.phase in HELD and not job.cancel_requested:
+        job.cancel_requested = True
+        session.add(EventRow(job_id=job.id, attempt=job.attempt, kind="cancel_requested", data={}))
+    elif job.phase not in HELD and job.phase not in TERMINAL:
+        job.cancel_requested = True
+        move(session, job, Phase.CANCELLED)
 
 
 def _filtered(filters: JobFilters) -> Select[Job]:
@@ -90,20 +95,3 @@ def _filtered(filters: JobFilters) -> Select[Job]:
     if filters.created_before is not None:
         statement = statement.where(Job.created_at < filters.created_before)
     return statement
-
-
-def _encode(job: Job) -> str:
-    place = f"{job.created_at.astimezone(UTC).isoformat()} {job.id}"
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        created_at, job_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().split(" ")
-        place = datetime.fromisoformat(created_at), UUID(job_id)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidCursor("not a cursor of this service") from error
-    if place[0].tzinfo is None:
-        raise InvalidCursor("not a cursor of this service")
-    return place

@@ -19,7 +19,7 @@ from jobs.artifacts import ArtifactStore, adapter_key
 from jobs.claims import AdapterRecord, ClaimedJob
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, make_engine, transaction
-from jobs.models import BaseModelRow, Batch
+from jobs.models import BaseModelRow, Batch, Experiment
 from jobs.repositories import ClaimRepository
 
 OWNER = "test-worker"
@@ -127,6 +127,7 @@ def database_url(shared_database: tuple[str, Engine]) -> str:
     url, engine = shared_database
     with engine.begin() as connection:
         connection.execute(delete(Batch))  # everything else but the registry goes with it
+        connection.execute(delete(Experiment))
         connection.execute(delete(BaseModelRow).where(BaseModelRow.name != DEFAULT_BASE_MODEL))
     return url
 

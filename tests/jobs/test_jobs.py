@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.database import SessionFactory, transaction
 from jobs.errors import InvalidCursor, NotFound
 from jobs.repositories import BatchRepository, EventRepository, JobFilters, JobRepository
-from jobs.repositories.jobs import _decode
+from jobs.repositories.cursors import decode
 from jobs.states import Phase, Status
 from tests.fixtures.records import (
     adapted_job,
@@ -74,7 +74,7 @@ def test_jobs_are_found_by_status_batch_task_and_time(database: SessionFactory):
 @given(st.text(max_size=80))
 def test_no_text_but_ours_is_a_cursor(cursor: str):
     with pytest.raises(InvalidCursor):
-        _decode(cursor)
+        decode(cursor)
 
 
 @pytest.mark.parametrize("make", [lambda database: submit_jobs(database)[0], adapted_job])

@@ -1,0 +1,211 @@
+"""An experiment's table: scores per cell, mean and spread over seeds; as JSON, CSV and markdown."""
+
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Final
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from api.experiment_schemas import CellReport, ExperimentReport, FailedJob, Statistic
+from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
+from arc_engine.grids import Grid
+from arc_engine.settings import SolveSettings
+from jobs.claims import parse_solution
+from jobs.models import Experiment, Job
+from jobs.repositories import ExperimentRepository
+from jobs.repositories.experiments import JobOutcome
+from jobs.states import TERMINAL, Phase
+
+MAX_FAILURES: Final = 1000
+DIVERGED: Final = "diverged"
+SCORES: Final = ("accuracy", "pass_n", "vote_1", "vote_2", "pass_at_2", "correct_size", "correct_pixels", "unanswered")
+STATISTICS: Final = ("final_loss", *SCORES, "seconds")
+COUNTS: Final = ("num_jobs", "finished", "failed", "diverged", "cancelled")
+_OVER: Final = (Phase.SUCCEEDED, Phase.FAILED)
+
+
+def report(experiment: Experiment, repository: ExperimentRepository) -> ExperimentReport:
+    """The table as it stands now: jobs that are not finished count for nothing yet."""
+    outcomes = repository.outcomes(experiment.id)
+    scored = _scores(outcomes, repository)
+    by_cell: dict[str, list[JobOutcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_cell[outcome.cell].append(outcome)
+    return ExperimentReport(
+        id=experiment.id,
+        name=experiment.name,
+        created_at=experiment.created_at,
+        finished=all(outcome.job.phase in TERMINAL for outcome in outcomes),
+        num_tasks=experiment.num_tasks,
+        seeds=experiment.seeds,
+        cells=[
+            _cell(cell["name"], cell["changes"], by_cell[cell["name"]], seeds=experiment.seeds, scored=scored)
+            for cell in experiment.cells
+        ],
+        failures=[_failure(outcome) for outcome in outcomes if outcome.job.phase is Phase.FAILED][:MAX_FAILURES],
+    )
+
+
+def as_csv(table: ExperimentReport) -> str:
+    """A header line and a line per cell; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    spread = [f"{name}_{part}" for name in STATISTICS for part in ("mean", "std")]
+    writer.writerow(["cell", *COUNTS, *spread])
+    for cell in table.cells:
+        numbers = [getattr(getattr(cell, name), part) for name in STATISTICS for part in ("mean", "std")]
+        writer.writerow([cell.name, *(getattr(cell, name) for name in COUNTS), *numbers])
+    return text.getvalue()
+
+
+def as_markdown(table: ExperimentReport) -> str:
+    """The table for people: scores in percent, mean ± standard deviation over seeds."""
+    header = ["cell", "finished", "failed", "diverged", "final loss", *(_title(name) for name in SCORES), "s per job"]
+    lines = [
+        f"# {table.name}",
+        "",
+        _caption(table),
+        "",
+        f"| {' | '.join(header)} |",
+        f"|---|{'---:|' * (len(header) - 1)}",
+    ]
+    for cell in table.cells:
+        row = [
+            cell.name,
+            f"{cell.finished}/{cell.num_jobs}",
+            str(cell.failed),
+            str(cell.diverged),
+            _shown(cell.final_loss, "{:.3f}"),
+            *(_shown(getattr(cell, name), "{:.1f}", scale=100) for name in SCORES),
+            _shown(cell.seconds, "{:.1f}"),
+        ]
+        lines.append(f"| {' | '.join(row)} |")
+    if table.failures:
+        codes = Counter((failure.cell, failure.code) for failure in table.failures)
+        lines += ["", "Failed jobs, counted as wrong:", ""]
+        lines += [f"- {cell}: {num_jobs} `{code}`" for (cell, code), num_jobs in codes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _caption(table: ExperimentReport) -> str:
+    seeds = ", ".join(map(str, table.seeds))
+    spread = "mean ± standard deviation over seeds" if len(table.seeds) > 1 else "one seed"
+    unfinished = "" if table.finished else " Not finished yet."
+    return f"{table.num_tasks} tasks, seeds {seeds}; scores in %, {spread}.{unfinished}"
+
+
+def _cell(
+    name: str,
+    changes: Mapping[str, JsonValue],
+    outcomes: Sequence[JobOutcome],
+    *,
+    seeds: Sequence[int],
+    scored: Mapping[UUID, Metrics],
+) -> CellReport:
+    def statistic(value: Callable[[JobOutcome], float | None]) -> Statistic:
+        return _statistic(outcomes, value, seeds=seeds)
+
+    def score_named(score: str) -> Statistic:
+        return statistic(lambda outcome: _score(scored.get(outcome.job.id), score))
+
+    succeeded = {outcome.job.id for outcome in outcomes if outcome.job.phase is Phase.SUCCEEDED}
+    phases = Counter(outcome.job.phase for outcome in outcomes)
+    return CellReport(
+        name=name,
+        changes=dict(changes),
+        num_jobs=len(outcomes),
+        finished=sum(phases[phase] for phase in _OVER),
+        failed=phases[Phase.FAILED],
+        diverged=sum(outcome.job.error_code == DIVERGED for outcome in outcomes),
+        cancelled=phases[Phase.CANCELLED],
+        final_loss=statistic(lambda outcome: outcome.final_loss if outcome.job.id in succeeded else None),
+        seconds=statistic(lambda outcome: _seconds(outcome.job) if outcome.job.id in succeeded else None),
+        **{score: score_named(score) for score in SCORES},
+    )
+
+
+def _statistic(
+    outcomes: Iterable[JobOutcome], value: Callable[[JobOutcome], float | None], *, seeds: Sequence[int]
+) -> Statistic:
+    """Mean over the jobs of each seed, then mean and standard deviation over seeds."""
+    values: dict[int, list[float]] = {seed: [] for seed in seeds}
+    for outcome in outcomes:
+        number = value(outcome)
+        if number is not None:
+            values[outcome.seed].append(number)
+    means = [fmean(values[seed]) if values[seed] else None for seed in seeds]
+    known = [number for number in means if number is not None]
+    return Statistic(mean=fmean(known) if known else None, std=stdev(known) if len(known) > 1 else None, seeds=means)
+
+
+def _scores(outcomes: Sequence[JobOutcome], repository: ExperimentRepository) -> dict[UUID, Metrics]:
+    """The metrics of every job that is over and has at least one test input whose output is known."""
+    scores: dict[UUID, Metrics] = {}
+    by_batch: dict[UUID, list[Job]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.job.phase in _OVER:
+            by_batch[outcome.job.batch_id].append(outcome.job)
+    for batch_id, jobs in by_batch.items():  # batch by batch, because the grids of all would be many
+        votes: dict[tuple[UUID, int], dict[Grid, int]] = defaultdict(dict)
+        for vote in repository.votes(batch_id):
+            votes[vote.job_id, vote.test_index][vote.grid] = vote.votes
+        for job in jobs:
+            measured = [
+                measure(_predictions(job, index, votes[job.id, index]), truth)
+                for index, truth in enumerate(parse_solution(job.solution).outputs)
+                if truth is not None
+            ]
+            if measured:
+                scores[job.id] = mean(measured)
+    return scores
+
+
+def _predictions(job: Job, test_index: int, votes: Mapping[Grid, int]) -> Predictions | None:
+    if job.results is None:
+        return None
+    sampling = SolveSettings.model_validate(job.settings).sampling
+    answer = job.results["test"][test_index]
+    return Predictions(
+        votes,
+        num_predictions=sampling.num_views * sampling.samples_per_view,
+        attempts=(_grid(answer["attempt_1"]), _grid(answer["attempt_2"])),
+    )
+
+
+def _grid(rows: Sequence[Sequence[int]] | None) -> Grid | None:
+    return None if rows is None else tuple(map(tuple, rows))
+
+
+def _score(metrics: Metrics | None, name: str) -> float | None:
+    return None if metrics is None else float(getattr(metrics, name))
+
+
+def _seconds(job: Job) -> float:
+    return float(job.usage.get("adapt_s", 0.0)) + float(job.usage.get("sample_s", 0.0))
+
+
+def _failure(outcome: JobOutcome) -> FailedJob:
+    job = outcome.job
+    return FailedJob(
+        id=job.id,
+        cell=outcome.cell,
+        seed=outcome.seed,
+        task_id=job.task_id,
+        code=job.error_code or "",
+        message=job.error_message or "",
+    )
+
+
+def _title(name: str) -> str:
+    return {"pass_at_2": "pass@2"}.get(name, name.replace("_", " ") if name.startswith("correct") else name)
+
+
+def _shown(statistic: Statistic, form: str, *, scale: float = 1.0) -> str:
+    if statistic.mean is None:
+        return ""
+    mean_shown = form.format(statistic.mean * scale)
+    return mean_shown if statistic.std is None else f"{mean_shown} ± {form.format(statistic.std * scale)}"
