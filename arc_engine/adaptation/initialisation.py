@@ -29,8 +29,8 @@ FROZEN: Final = "frozen"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class InitialMatrices:
-    """Float32, on the device of the layer."""
+class LoraMatrices:
+    """The two matrices of one layer."""
 
     lora_a: Tensor
     """`[rank, in_features]`"""
@@ -73,19 +73,15 @@ def initialise(peft_model: PeftModel, *, settings: AdaptationSettings) -> None:
     """
     if not (settings.shifts_base or settings.init == "orthogonal"):
         return
-    matrices = {
-        name: _initial_matrices(module, settings=settings)
-        for name, module in peft_model.named_modules()
-        if isinstance(module, LoraLayer)
-    }
-    _set_matrices(peft_model, TRAINED, matrices)
+    matrices = {name: _matrices_from(layer, settings=settings) for name, layer in adapted_layers(peft_model).items()}
+    set_matrices(peft_model, TRAINED, matrices)
     if settings.shifts_base:
         _add_frozen_adapter(peft_model)
-        negative = {name: InitialMatrices(initial.lora_a, -initial.lora_b) for name, initial in matrices.items()}
-        _set_matrices(peft_model, FROZEN, negative)
+        negative = {name: LoraMatrices(initial.lora_a, -initial.lora_b) for name, initial in matrices.items()}
+        set_matrices(peft_model, FROZEN, negative)
 
 
-def _initial_matrices(layer: LoraLayer, *, settings: AdaptationSettings) -> InitialMatrices:
+def _matrices_from(layer: LoraLayer, *, settings: AdaptationSettings) -> LoraMatrices:
     """PEFT's own initialisation, of a float32 copy of the layer that may come to harm."""
     with torch.device("meta"):
         linear = nn.Linear(layer.in_features, layer.out_features, bias=False)
@@ -99,7 +95,7 @@ def _initial_matrices(layer: LoraLayer, *, settings: AdaptationSettings) -> Init
         target_modules=["linear"],
     )
     copy = inject_adapter_in_model(config, nn.ModuleDict({"linear": linear}))["linear"]
-    return InitialMatrices(copy.lora_A[TRAINED].weight.detach(), copy.lora_B[TRAINED].weight.detach())
+    return LoraMatrices(copy.lora_A[TRAINED].weight.detach(), copy.lora_B[TRAINED].weight.detach())
 
 
 def _add_frozen_adapter(peft_model: PeftModel) -> None:
@@ -108,15 +104,31 @@ def _add_frozen_adapter(peft_model: PeftModel) -> None:
     config = LoraConfig(**{**trained, "lora_dropout": 0.0, "init_lora_weights": False})
     peft_model.add_adapter(FROZEN, config)
     peft_model.base_model.set_adapter([TRAINED, FROZEN])
-    for module in peft_model.modules():
-        if isinstance(module, LoraLayer):
-            module.lora_A[FROZEN].requires_grad_(requires_grad=False)
-            module.lora_B[FROZEN].requires_grad_(requires_grad=False)
+    for layer in adapted_layers(peft_model).values():
+        layer.lora_A[FROZEN].requires_grad_(requires_grad=False)
+        layer.lora_B[FROZEN].requires_grad_(requires_grad=False)
+
+
+def adapted_layers(peft_model: PeftModel) -> dict[str, LoraLayer]:
+    """The layers of `peft_model` that carry LoRA matrices, by the names that adapter files give them."""
+    return {name: module for name, module in peft_model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def get_matrices(peft_model: PeftModel, adapter: str) -> dict[str, LoraMatrices]:
+    """The matrices themselves, not copies.
+
+    PEFT's own reading and writing go through the state of the whole model, and reading that harms 4-bit weights on a
+    CPU: bitsandbytes packs and unpacks them with a loss (0.50.2).
+    """
+    return {
+        name: LoraMatrices(layer.lora_A[adapter].weight, layer.lora_B[adapter].weight)
+        for name, layer in adapted_layers(peft_model).items()
+    }
 
 
 @torch.no_grad()
-def _set_matrices(peft_model: PeftModel, adapter: str, matrices: Mapping[str, InitialMatrices]) -> None:
-    for name, initial in matrices.items():
-        layer = peft_model.get_submodule(name)
-        layer.lora_A[adapter].weight.copy_(initial.lora_a)
-        layer.lora_B[adapter].weight.copy_(initial.lora_b)
+def set_matrices(peft_model: PeftModel, adapter: str, matrices: Mapping[str, LoraMatrices]) -> None:
+    """Copies `matrices` into the adapter named `adapter`; both have the same layers and shapes."""
+    for name, own in get_matrices(peft_model, adapter).items():
+        own.lora_a.copy_(matrices[name].lora_a)
+        own.lora_b.copy_(matrices[name].lora_b)

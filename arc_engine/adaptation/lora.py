@@ -7,13 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from arc_engine.adaptation.adapter import Adapter
-from arc_engine.adaptation.initialisation import FROZEN, TRAINED, check_rank, initialise, own_randomness
+from arc_engine.adaptation.initialisation import (
+    FROZEN,
+    TRAINED,
+    LoraMatrices,
+    check_rank,
+    get_matrices,
+    initialise,
+    own_randomness,
+)
 from arc_engine.adaptation.targets import adaptable_layers, shortest_names, targeted_layers
 from arc_engine.base_models.loading import LoadedBase
 from arc_engine.errors import BaseModelError
@@ -82,13 +90,14 @@ def _same_config(base: LoadedBase, initial: Adapter, *, settings: AdaptationSett
 
 
 def _load_weights(peft_model: PeftModel, initial: Adapter, *, base_name: str) -> None:
-    in_model = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
-    # PEFT itself leaves matrices that the adapter lacks at random values.
+    in_model = _by_peft_name(get_matrices(peft_model, TRAINED))
     for name in sorted(in_model.keys() | initial.tensors.keys()):
-        shapes = [list(tensors[name].shape) if name in tensors else None for tensors in (in_model, initial.tensors)]
+        shapes = [list(tensors[name].shape) if name in tensors else None for tensors in (initial.tensors, in_model)]
         if shapes[0] != shapes[1]:
-            raise BaseModelError(f"the adapter is not for {base_name}: {name} is {shapes[1]} there, not {shapes[0]}")
-    set_peft_model_state_dict(peft_model, dict(initial.tensors))
+            raise BaseModelError(f"the adapter is not for {base_name}: {name} is {shapes[0]} there, not {shapes[1]}")
+    with torch.no_grad():
+        for name, weight in in_model.items():
+            weight.copy_(initial.tensors[name])
 
 
 def _remove_lora(model: Any) -> None:  # noqa: ANN401 - transformers is untyped
@@ -110,25 +119,30 @@ def export(peft_model: PeftModel, *, base_name: str) -> Adapter:
     model = peft_model.get_base_model()
     layers = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
     config["target_modules"] = shortest_names(model, layers)
-    tensors = _tensors(peft_model, TRAINED)
+    matrices = get_matrices(peft_model, TRAINED)
     if FROZEN in peft_model.peft_config:
-        tensors = _side_by_side(tensors, _tensors(peft_model, FROZEN))
+        matrices = _side_by_side(matrices, get_matrices(peft_model, FROZEN))
         # The same scale at twice the rank.
         config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
         config["r"] *= 2
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, tensor in sorted(_by_peft_name(matrices).items())
+    }
     return Adapter(config=json.loads(json.dumps(config, default=sorted)), tensors=tensors)  # PEFT keeps names as sets
 
 
-def _tensors(peft_model: PeftModel, adapter: str) -> dict[str, Tensor]:
-    # True or "auto" would ask the hub.
-    state = get_peft_model_state_dict(peft_model, adapter_name=adapter, save_embedding_layers=False)
-    return {name: state[name].detach().to("cpu", torch.float32, copy=True).contiguous() for name in sorted(state)}
+def _by_peft_name(matrices: dict[str, LoraMatrices]) -> dict[str, Tensor]:
+    by_name = {f"{name}.lora_A.weight": pair.lora_a for name, pair in matrices.items()}
+    return by_name | {f"{name}.lora_B.weight": pair.lora_b for name, pair in matrices.items()}
 
 
-def _side_by_side(trained: dict[str, Tensor], frozen: dict[str, Tensor]) -> dict[str, Tensor]:
+def _side_by_side(trained: dict[str, LoraMatrices], frozen: dict[str, LoraMatrices]) -> dict[str, LoraMatrices]:
     """[B, -B0] and [A; A0], of which B A - B0 A0 is the product; `frozen` holds -B0."""
-    rank_dim = {"lora_A": 0, "lora_B": 1}
     return {
-        name: torch.cat([trained[name], frozen[name]], dim=rank_dim[name.split(".")[-2]]).contiguous()
+        name: LoraMatrices(
+            torch.cat([trained[name].lora_a, frozen[name].lora_a], dim=0),
+            torch.cat([trained[name].lora_b, frozen[name].lora_b], dim=1),
+        )
         for name in trained
     }
