@@ -19,6 +19,7 @@
 Every one carries a stable `code` and survives pickling, because Celery and subprocess pipes move them across processes.
 """
 
+import math
 from typing import ClassVar
 
 
@@ -111,14 +112,22 @@ class Diverged(EngineError, ArithmeticError):
 
     code = "diverged"
 
-    def __init__(self, step: int, loss: float, grad_norm: float) -> None:
-        super().__init__(step, loss, grad_norm)
+    def __init__(self, step: int, loss: float, grad_norm: float, divergence_norm: float = math.inf) -> None:
+        super().__init__(step, loss, grad_norm, divergence_norm)
         self.step = step
         self.loss = loss
         self.grad_norm = grad_norm
+        self.divergence_norm = divergence_norm
 
     def __str__(self) -> str:
-        return f"step {self.step}: loss {self.loss}, gradient norm {self.grad_norm}"
+        if not math.isfinite(self.loss):
+            return f"step {self.step}: the loss is {self.loss}"
+        if not math.isfinite(self.grad_norm):
+            return f"step {self.step}: the gradient norm is {self.grad_norm}, at loss {self.loss:.4g}"
+        return (
+            f"step {self.step}: the gradient norm, {self.grad_norm:.4g}, is above {self.divergence_norm:g}, "
+            f"at loss {self.loss:.4g}"
+        )
 
 
 class AdaptationStopped(EngineError):

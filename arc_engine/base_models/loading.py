@@ -8,8 +8,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from arc_engine.base_models.precision import ResolvedPrecision, keep_differentiable, loading_options, resolve_precision
 from arc_engine.base_models.reading import read_base
 from arc_engine.errors import BaseModelError
+from arc_engine.settings import Precision
 from arc_engine.tokens import Tokenizer
 
 # Models that change their logits after the output layer. Our losses take the output layer alone.
@@ -24,40 +26,43 @@ class LoadedBase:
     model: PreTrainedModel
     tokenizer: Tokenizer
     device: str
+    precision: ResolvedPrecision
     max_positions: int
     """Longest sequence, in tokens, that the model has positions for."""
 
 
-def load_base(folder: Path, *, device: str = "auto", dtype: str | torch.dtype = "auto") -> LoadedBase:
+def load_base(folder: Path, *, device: str = "auto", precision: Precision = "auto") -> LoadedBase:
     """Loads the model in `folder` from safetensors, without network and without running code from the folder.
 
-    `device` auto takes the first GPU where there is one. `dtype` auto is bfloat16 on a GPU and float32 elsewhere
-    (processors without matrix units are slower in bfloat16).
+    `device` auto takes the first GPU where there is one.
 
-    Raises `BaseModelError` if the folder holds no such model, or one whose losses we could not compute.
+    Raises `PrecisionUnsupported` if this machine cannot train in that precision, `BaseModelError` if the folder holds
+    no such model, or one whose losses we could not compute.
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if dtype == "auto":
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    resolved = resolve_precision(precision, device=device)
     reading = read_base(folder)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **loading_options(resolved, device=device),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"{folder} cannot be loaded: {error}") from error
     if report["missing_keys"]:  # transformers would go on with random ones
         raise BaseModelError(f"{folder} cannot be loaded: no weights for {', '.join(sorted(report['missing_keys']))}")
+    if resolved == "nf4":
+        keep_differentiable(model)
     return LoadedBase(
         folder=folder,
         model=_frozen(model, folder=folder).to(device),
         tokenizer=reading.tokenizer,
         device=device,
+        precision=resolved,
         max_positions=reading.max_positions,
     )
 

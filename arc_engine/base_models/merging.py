@@ -89,7 +89,7 @@ def _appearing_whole(out_folder: Path) -> Iterator[Path]:
 
 def _write_merged(base_folder: Path, adapter_folder: Path, folder: Path) -> tuple[Tensor, Tensor]:
     """Writes the merged model; the logits of the base alone and of base plus adapter."""
-    base = load_base(base_folder, device="cpu", dtype=torch.float32)
+    base = load_base(base_folder, device="cpu", precision="float32")
     base_logits = _logits(base.model)
     stored_dtype = _stored_dtype(base_folder)
     peft_model = _load_adapter(base.model, adapter_folder)
@@ -147,7 +147,7 @@ def _logits(model: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
 
 def _compare(folder: Path, *, base_logits: Tensor, expected: Tensor, out_folder: Path, rank: int) -> MergeReport:
     dtype = _stored_dtype(folder)
-    merged_logits = _logits(load_base(folder, device="cpu", dtype=torch.float32).model)
+    merged_logits = _logits(load_base(folder, device="cpu", precision="float32").model)
     error = merged_logits - expected
     report = MergeReport(
         folder=out_folder,

@@ -257,9 +257,9 @@ def test_weight_decay_clipping_and_alpha_do_what_they_say(llama):
     assert last_loss(lora_rank=2) != plain
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("tiny_base", torch.float32), ("tiny_qwen2", torch.bfloat16)])
-def test_plain_peft_in_a_fresh_process_gives_the_logits_of_training(name, dtype, request, tmp_path):
-    base = load_base(request.getfixturevalue(name), device="cpu", dtype=dtype)
+@pytest.mark.parametrize(("name", "precision"), [("tiny_base", "float32"), ("tiny_qwen2", "bfloat16")])
+def test_plain_peft_in_a_fresh_process_gives_the_logits_of_training(name, precision, request, tmp_path):
+    base = load_base(request.getfixturevalue(name), device="cpu", precision=precision)
     ids = torch.tensor([base.tokenizer.encode("I12\n34O21\n43", add_special_tokens=False)])
     at_the_end = {}
 
@@ -286,7 +286,7 @@ torch.save((before, after), out)
         base.folder,
         tmp_path / "adapter",
         tmp_path / "ids.pt",
-        str(dtype).removeprefix("torch."),
+        precision,
         tmp_path / "out.pt",
     ]
     subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=True, capture_output=True)

@@ -25,7 +25,7 @@ def test_loads_a_frozen_float32_model_with_its_tokenizer(tiny_base):
 
 
 def test_loads_in_the_asked_precision(tiny_qwen2):
-    base = load_base(tiny_qwen2, device="cpu", dtype=torch.bfloat16)
+    base = load_base(tiny_qwen2, device="cpu", precision="bfloat16")
     assert {weights.dtype for weights in base.model.parameters()} == {torch.bfloat16}
 
 
