@@ -168,6 +168,11 @@ class AdaptationSettings(_Settings):
         """Whether `init` takes its matrices out of the base's weights: pissa and olora."""
         return self.init.startswith(("pissa", "olora"))
 
+    @property
+    def adapter_rank(self) -> int:
+        """Rank of the adapter that comes out."""
+        return 2 * self.lora_rank if self.shifts_base else self.lora_rank
+
     @model_validator(mode="after")
     def _start_and_scope_agree(self) -> Self:
         if self.start == "warm" and self.scope != "per_task":

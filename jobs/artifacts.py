@@ -29,6 +29,11 @@ def adapter_key(job_id: UUID, attempt: int) -> str:
     return f"adapters/{job_id}/{attempt}.zip"
 
 
+def common_adapter_key(batch_id: UUID, group_index: int, attempt: int) -> str:
+    """Where the adapter that several jobs of a batch share is kept."""
+    return f"adapters/common/{batch_id}/{group_index}-{attempt}.zip"
+
+
 class ArtifactStore:
     """Whole files under keys that this service makes; a key is never a client's text."""
 

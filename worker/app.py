@@ -24,9 +24,10 @@ from jobs.doorbells import ADAPT, SAMPLE, Doorbell, celery_app, relay_outbox
 from jobs.errors import BrokerUnavailable
 from jobs.repositories import ClaimRepository
 from worker.logs import configure_logs
-from worker.pipeline import Workshop, adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_job
 from worker.record import JobRecord
 from worker.warm import WarmModels
+from worker.workshop import Workshop
 
 configure_logs()
 setup_logging.connect(configure_logs)

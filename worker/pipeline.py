@@ -4,92 +4,64 @@ Each half gets a claimed job and leaves its record in the next state: adapted or
 failed, cancelled, or back in its queue.
 """
 
-import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from arc_engine.adaptation.adapt import adapt
 from arc_engine.adaptation.adapter import Adapter
-from arc_engine.adaptation.steps import AdaptationStep, StepObserver
-from arc_engine.base_models.sources import resolve
-from arc_engine.errors import AdaptationStopped
 from arc_engine.sampling.protocol import AdapterFolder
 from arc_engine.scoring import score
+from arc_engine.settings import AdaptationSettings
 from arc_engine.solving import Answer, answer
-from jobs.adapter_zip import pack, unpack
-from jobs.artifacts import ArtifactStore, adapter_key
+from jobs.artifacts import adapter_key
 from jobs.claims import AdapterRecord, ClaimedJob
-from jobs.errors import StaleClaim
+from jobs.errors import CommonAdaptationFailed, StaleClaim
+from jobs.states import Stage
+from worker.adapter_archive import load, store, unpacked
+from worker.common_adaptation import Start, common_adaptation
 from worker.lease import Lease, StopReason
 from worker.record import DATABASE_AWAY, JobRecord
-from worker.warm import WarmModels
+from worker.stage import Before, StepRecorder, train
+from worker.workshop import Workshop
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What a worker has at hand for every job."""
-
-    models: WarmModels
-    artifacts: ArtifactStore
-    work_dir: Path
-    job_timeout_s: float
-    shutting_down: threading.Event
 
 
 def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
     """adapting -> adapted: trains the job's adapter and stores it."""
     with _held(record, workshop=workshop) as lease:
         settings = record.job.settings
-        base = _base_folder(record.job)
+        base = _base_folder(record.job, workshop=workshop)
         sampler = workshop.models.sampler(base, backend=settings.sampling.backend)
-        sampler.start(lora_rank=settings.adaptation.lora_rank if settings.adaptation else 0)  # boots while we train
         if settings.adaptation is None:
+            sampler.start()
             record.finish_adapting(adapter=None, usage={"adapt_s": 0.0})
             return
-        started = time.monotonic()
-        tokens: Counter[int] = Counter()  # by step
-        loaded = workshop.models.base(base)
-        adapter = adapt(
-            loaded,
-            [record.job.task],
-            settings=settings.adaptation,
-            prompt=settings.prompt,
-            observe=_recording(record, lease, tokens),
-        ).adapter
-        stored = _store(adapter, record.job, workshop=workshop)
-        usage = {
-            "adapt_s": round(time.monotonic() - started, 3),
-            "device": loaded.device,
-            "train_tokens": tokens.total(),
-        }
+        sampler.start(lora_rank=settings.adaptation.adapter_rank)  # boots while we train
+        adapter, usage = _adapter(record, settings.adaptation, base=base, lease=lease, workshop=workshop)
         try:
-            record.finish_adapting(adapter=stored, usage=usage)
+            record.finish_adapting(adapter=adapter, usage=usage)
         except StaleClaim:
-            workshop.artifacts.delete(stored.artifact_key)
+            if adapter.artifact_key == _key(record.job):  # otherwise it is the group's
+                workshop.artifacts.delete(adapter.artifact_key)
             raise
 
 
 def sample_job(record: JobRecord, *, workshop: Workshop) -> None:
     """sampling -> succeeded: samples candidates, selects attempts, scores them where the solution is known."""
-    with _held(record, workshop=workshop), tempfile.TemporaryDirectory(dir=workshop.work_dir) as scratch:
+    with _held(record, workshop=workshop), _fetched(record.job, workshop=workshop) as adapter:
         job, started = record.job, time.monotonic()
-        reading = workshop.models.reading(_base_folder(job))
+        reading = workshop.models.reading(_base_folder(job, workshop=workshop))
         found = answer(
             job.task,
             sampler=workshop.models.sampler(reading.folder, backend=job.settings.sampling.backend),
             tokenizer=reading.tokenizer,
             base=reading.folder,
-            adapter=_fetch(job, workshop=workshop, scratch=Path(scratch)),
+            adapter=adapter,
             settings=job.settings,
             max_positions=reading.max_positions,
         )
@@ -99,6 +71,54 @@ def sample_job(record: JobRecord, *, workshop: Workshop) -> None:
             "refusals": dict(found.refusals),
         }
         record.finish_sampling(candidates=found.candidates, results=_results(found, job), usage=usage)
+
+
+def _adapter(
+    record: JobRecord, settings: AdaptationSettings, *, base: Path, lease: Lease, workshop: Workshop
+) -> tuple[AdapterRecord, dict[str, Any]]:
+    """The job's adapter, stored, and what it took: the group's own, or one trained on the job's task alone."""
+    loaded = workshop.models.base(base, precision=settings.precision)
+    initial = Adapter.load(workshop.bases.adapter(record.job.base_model)) if settings.start == "continue" else None
+    if record.common is None:
+        return _adapted_to_task(record, settings, Start(loaded, initial), lease=lease, workshop=workshop)
+    common = common_adaptation(record, Start(loaded, initial), lease=lease, workshop=workshop)
+    if settings.scope != "per_task":
+        return common.adapter, {"adapt_s": 0.0, "device": loaded.device, "common": common.usage}
+    warmed_up = Start(loaded, load(common.adapter, workshop=workshop))
+    before = Before(num_steps=common.usage["num_steps"], elapsed_s=common.elapsed_s)
+    adapter, usage = _adapted_to_task(record, settings, warmed_up, lease=lease, workshop=workshop, before=before)
+    return adapter, {**usage, "common": common.usage}
+
+
+def _adapted_to_task(
+    record: JobRecord,
+    settings: AdaptationSettings,
+    start: Start,
+    *,
+    lease: Lease,
+    workshop: Workshop,
+    before: Before | None = None,
+) -> tuple[AdapterRecord, dict[str, Any]]:
+    started, job = time.monotonic(), record.job
+    trained = train(
+        start.base,
+        [job.task],
+        settings=settings,
+        prompt=job.settings.prompt,
+        initial=start.initial,
+        recorder=StepRecorder(
+            record, lease, stage=Stage.TASK, logging_steps=settings.logging_steps, before=before or Before()
+        ),
+    )
+    stored = store(trained.adaptation.adapter, _key(job), manifest=_manifest(job), workshop=workshop)
+    usage = {
+        "adapt_s": round(time.monotonic() - started, 3),
+        "device": start.base.device,
+        "train_tokens": trained.num_tokens,
+        "num_steps": trained.adaptation.num_steps,
+        "stopped_by": trained.adaptation.stopped_by,
+    }
+    return stored, usage
 
 
 @contextmanager
@@ -138,40 +158,30 @@ def _let_go(record: JobRecord, reason: StopReason | None, error: Exception | Non
                 record.fail("timed_out", "the job took longer than this installation allows")
             case None:
                 log.error("job failed", exc_info=error)
-                record.fail(getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}")
+                record.fail(*_cause(error))
     except StaleClaim:
         log.warning("job taken over by another worker before its end was recorded")
 
 
-def _recording(record: JobRecord, lease: Lease, tokens: Counter[int]) -> StepObserver:
-    """Records every step, counts its tokens, and stops the training as soon as there is a reason to."""
-
-    def observe(step: AdaptationStep) -> None:
-        tokens[step.step] = step.tokens
-        if record.step(step):
-            lease.stop(StopReason.CANCELLED)
-        if lease.check() is not None:
-            raise AdaptationStopped(f"stopped after step {step.step}: {lease.stop_reason}")
-
-    return observe
+def _cause(error: Exception | None) -> tuple[str, str]:
+    if isinstance(error, CommonAdaptationFailed):
+        return error.cause, f"common adaptation: {error}"
+    return getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}"
 
 
-def _base_folder(job: ClaimedJob) -> Path:
-    return resolve(job.base_model.source, revision=job.base_model.revision)
+def _base_folder(job: ClaimedJob, *, workshop: Workshop) -> Path:
+    """What is loaded, trained on and sampled from: the base's own adapter folded in, unless it is trained further."""
+    adaptation = job.settings.adaptation
+    if adaptation is not None and adaptation.start == "continue":
+        return workshop.bases.unmerged(job.base_model)
+    return workshop.bases.merged(job.base_model)
 
 
-def _store(adapter: Adapter, job: ClaimedJob, *, workshop: Workshop) -> AdapterRecord:
-    with tempfile.TemporaryDirectory(dir=workshop.work_dir) as scratch:
-        folder = Path(scratch) / "adapter"
-        adapter.save(folder)
-        archive = Path(scratch) / "adapter.zip"
-        pack(folder, archive, manifest=_manifest(job))
-        stored = workshop.artifacts.write(adapter_key(job.claim.job_id, job.claim.attempt), archive)
-    return AdapterRecord(stored.key, stored.sha256, stored.size_bytes, adapter.config)
+def _key(job: ClaimedJob) -> str:
+    return adapter_key(job.claim.job_id, job.claim.attempt)
 
 
 def _manifest(job: ClaimedJob) -> dict[str, Any]:
-    """What somebody who finds the archive later needs to know about it."""
     return {
         "job_id": str(job.claim.job_id),
         "attempt": job.claim.attempt,
@@ -180,13 +190,15 @@ def _manifest(job: ClaimedJob) -> dict[str, Any]:
     }
 
 
-def _fetch(job: ClaimedJob, *, workshop: Workshop, scratch: Path) -> AdapterFolder | None:
+@contextmanager
+def _fetched(job: ClaimedJob, *, workshop: Workshop) -> Iterator[AdapterFolder | None]:
     """The stored adapter, unpacked under a name and path of this attempt's own: vLLM's prefix cache goes by them."""
     if job.adapter is None or job.settings.adaptation is None:
-        return None
+        yield None
+        return
     name = f"{job.claim.job_id}-{job.claim.attempt}"
-    unpack(workshop.artifacts.path(job.adapter.artifact_key), scratch / name)
-    return AdapterFolder(name=name, path=scratch / name, rank=job.settings.adaptation.lora_rank)
+    with unpacked(job.adapter, name=name, workshop=workshop) as folder:
+        yield AdapterFolder(name=name, path=folder, rank=job.adapter.config["r"])
 
 
 def _results(found: Answer, job: ClaimedJob) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from arc_engine.adaptation.steps import AdaptationStep
 from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import ClaimRepository
-from jobs.states import Phase
+from jobs.states import Phase, Stage
+from worker.common_record import CommonRecord
 
 DATABASE_AWAY: Final = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 """How a database that went away, or may not be written to for now, shows itself."""
@@ -25,6 +26,11 @@ class JobRecord:
     def __init__(self, job: ClaimedJob, *, sessions: SessionFactory, lease_s: float) -> None:
         self.job = job
         self.lease_s = lease_s
+        self.common = (
+            None
+            if job.group_index is None
+            else CommonRecord(job, group_index=job.group_index, sessions=sessions, lease_s=lease_s)
+        )
         self.closing = False
         """Set before the write that ends the claim: from then on a stale claim is no surprise."""
         self._sessions = sessions
@@ -35,17 +41,26 @@ class JobRecord:
         return self.job.claim
 
     def renew(self) -> bool:
-        """Extends the lease. True: the client asked to cancel."""
+        """Extends the lease, and that of the common adaptation if we train it. True: the client asked to cancel."""
+        if self.common is not None:
+            self.common.renew()
         with transaction(self._sessions) as session:
             return ClaimRepository(session).renew(self.claim, lease_s=self.lease_s)
 
-    def step(self, step: AdaptationStep) -> bool:
-        """Records a training step and extends the lease. True: the client asked to cancel."""
-        steps_left = self.job.max_steps - step.step
+    def step(
+        self, step: AdaptationStep, *, seconds_per_step: float, stage: Stage = Stage.TASK, keep: bool = True
+    ) -> bool:
+        """Records a training step, or only its number, and extends the lease. True: the client asked to cancel."""
+        eta_s = seconds_per_step * (self.job.max_steps - step.step)
         with transaction(self._sessions) as session:
             return ClaimRepository(session).record_step(
-                self.claim, step, lease_s=self.lease_s, eta_s=step.elapsed_s / step.step * steps_left
+                self.claim, step, lease_s=self.lease_s, eta_s=eta_s, stage=stage, keep=keep
             )
+
+    def copy_common_steps(self, *, num_steps: int) -> None:
+        """Makes the steps of the common adaptation the job's own."""
+        with transaction(self._sessions) as session:
+            ClaimRepository(session).copy_common_steps(self.claim, num_steps=num_steps)
 
     def finish_adapting(self, *, adapter: AdapterRecord | None, usage: Mapping[str, Any]) -> Phase:
         """adapting -> adapted, or cancelled if that was asked for meanwhile."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import structlog
 
 from arc_engine.base_models.loading import LoadedBase, load_base
+from arc_engine.base_models.precision import resolve_precision
 from arc_engine.base_models.reading import BaseReading, read_base
 from arc_engine.sampling.backends import Backend, choose, make_sampler
 from arc_engine.sampling.protocol import Sampler
-from arc_engine.settings import BackendSetting
+from arc_engine.settings import BackendSetting, Precision
 
 log = structlog.get_logger()
 
@@ -26,12 +27,13 @@ class WarmModels:
         self._sampler: tuple[Path, Backend, Sampler] | None = None
         self._lock = threading.Lock()  # close() comes from the thread that handles the shutdown signal
 
-    def base(self, folder: Path) -> LoadedBase:
+    def base(self, folder: Path, *, precision: Precision = "auto") -> LoadedBase:
         """The model in `folder`, ready to be adapted."""
-        if self._base is None or self._base.folder != folder:
+        if self._base is None or not _is(self._base, folder, precision=precision):
             self._base = None  # free the old weights before the new ones are loaded
-            self._base = load_base(folder)
-            log.info("base model loaded", folder=str(folder), device=self._base.device)
+            self._base = load_base(folder, precision=precision)
+            loaded = self._base
+            log.info("base model loaded", folder=str(folder), device=loaded.device, precision=loaded.precision)
         return self._base
 
     def reading(self, folder: Path) -> BaseReading:
@@ -58,3 +60,7 @@ class WarmModels:
             if self._sampler is not None:
                 self._sampler[2].close()
                 self._sampler = None
+
+
+def _is(loaded: LoadedBase, folder: Path, *, precision: Precision) -> bool:
+    return loaded.folder == folder and loaded.precision == resolve_precision(precision, device=loaded.device)

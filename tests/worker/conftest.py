@@ -10,8 +10,8 @@ from jobs.artifacts import ArtifactStore
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import BaseModelRepository
 from tests.worker.desk import Desk
-from worker.pipeline import Workshop
 from worker.warm import WarmModels
+from worker.workshop import Workshop
 
 
 @pytest.fixture

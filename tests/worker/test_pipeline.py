@@ -22,8 +22,9 @@ from jobs.repositories import (
 )
 from jobs.states import Phase
 from tests.worker.desk import QUICK, TASK, Desk
-from worker.pipeline import Workshop, adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_job
 from worker.record import JobRecord
+from worker.workshop import Workshop
 
 LARGE = {
     "train": [{"input": [[1] * 20] * 20, "output": [[2] * 20] * 20}],
@@ -40,8 +41,8 @@ def after_step(record: JobRecord, step: int, do: Callable[[], object]) -> None:
     """Does something right after a step was recorded, from outside, as a client or another worker would."""
     recorded = record.step
 
-    def record_and_do(taken: AdaptationStep) -> bool:
-        answer = recorded(taken)
+    def record_and_do(taken: AdaptationStep, **how: Any) -> bool:
+        answer = recorded(taken, **how)
         if taken.step == step:
             do()
         return answer
@@ -175,10 +176,10 @@ def test_a_database_that_breaks_the_connection_fails_no_job(desk: Desk, workshop
     record = desk.claim_for_adapting(job_id, lease_s=1.0)
     recorded = record.step
 
-    def record_and_lose_the_connection(taken: AdaptationStep) -> bool:
+    def record_and_lose_the_connection(taken: AdaptationStep, **how: Any) -> bool:
         with desk.sessions() as session:
             session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-        return recorded(taken)
+        return recorded(taken, **how)
 
     record.step = record_and_lose_the_connection  # type: ignore[method-assign]
     adapt_job(record, workshop=workshop)
