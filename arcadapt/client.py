@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from api.experiment_schemas import ExperimentCurves, ExperimentDetail, ExperimentReport, Experiments, ExperimentSummary
 from api.schemas import (
     BaseModelDetail,
     BaseModels,
@@ -189,6 +190,46 @@ class Client:
             return _SUBMISSION.validate_json(answer.content)
         except ValidationError as error:
             raise _unexpected(answer, error) from error
+
+    def create_experiment(self, document: Mapping[str, Any], *, idempotency_key: str | None = None) -> ExperimentDetail:
+        """Submits an experiment: `name`, `tasks`, and as wanted `settings`, `cells` or `grid`, `seeds`."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._fetch(ExperimentDetail, "POST", "/experiments", json=dict(document), headers=headers)
+
+    def experiment(self, experiment_id: JobId) -> ExperimentDetail:
+        """An experiment: its cells, and how far each of them is."""
+        return self._fetch(ExperimentDetail, "GET", f"/experiments/{experiment_id}")
+
+    def experiments(self, *, limit: int = 100) -> Iterator[ExperimentSummary]:
+        """All experiments, newest first; further pages, of `limit` experiments, are fetched as they are reached."""
+        query: dict[str, Any] = {"limit": limit}
+        while True:
+            page = self._fetch(Experiments, "GET", "/experiments", params=query)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    def experiment_report(self, experiment_id: JobId) -> ExperimentReport:
+        """The table as it stands now."""
+        return self._fetch(ExperimentReport, "GET", f"/experiments/{experiment_id}/report")
+
+    def experiment_table(self, experiment_id: JobId, *, form: Literal["csv", "markdown"]) -> str:
+        """The table as text."""
+        return self._request("GET", f"/experiments/{experiment_id}/report", params={"format": form}).text
+
+    def experiment_curves(self, experiment_id: JobId) -> ExperimentCurves:
+        """Mean loss by step of every cell."""
+        return self._fetch(ExperimentCurves, "GET", f"/experiments/{experiment_id}/curves")
+
+    def cancel_experiment(self, experiment_id: JobId) -> ExperimentDetail:
+        """Cancels every job that is not finished."""
+        return self._fetch(ExperimentDetail, "POST", f"/experiments/{experiment_id}/cancel")
+
+    def resume_experiment(self, experiment_id: JobId, *, failed: Literal["lost", "all"] = "lost") -> ExperimentDetail:
+        """Puts fresh jobs into the places of those that were cancelled or lost their workers, or of all that failed."""
+        path = f"/experiments/{experiment_id}/resume"
+        return self._fetch(ExperimentDetail, "POST", path, params={"failed": failed})
 
     def base_models(self) -> list[BaseModelDetail]:
         """The base models that jobs may name."""

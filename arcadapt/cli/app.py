@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from arcadapt.cli import jobs, models, stack
+from arcadapt.cli import datasets, jobs, models, stack, studies
 from arcadapt.cli.exits import EXPECTED, HELP, exit_code
 
 app = typer.Typer(
@@ -16,9 +16,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (stack.app, jobs.app, models.app):
+for part in (stack.app, jobs.app, datasets.app, studies.app, models.app):
     app.add_typer(part)
 app.add_typer(models.registry, name="models")
+app.add_typer(datasets.files, name="datasets")
 
 
 def main() -> None:

