@@ -48,6 +48,8 @@ class Adapter:
             tensors = load_file(folder / ADAPTER_WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise BaseModelError(f"{folder}: {ADAPTER_WEIGHTS} cannot be read: {error}") from error
+        if not tensors:
+            raise BaseModelError(f"{folder}: {ADAPTER_WEIGHTS} holds no LoRA weights")
         for name in tensors:
             if not TENSOR_NAME.fullmatch(name):
                 raise BaseModelError(f"{folder}: {name} is not a weight of plain LoRA")

@@ -117,8 +117,8 @@ def adapted_layers(peft_model: PeftModel) -> dict[str, LoraLayer]:
 def get_matrices(peft_model: PeftModel, adapter: str) -> dict[str, LoraMatrices]:
     """The matrices themselves, not copies.
 
-    PEFT's own reading and writing go through the state of the whole model, and reading that harms 4-bit weights on a
-    CPU: bitsandbytes packs and unpacks them with a loss (0.50.2).
+    Not by PEFT's `get_peft_model_state_dict`: it collects the state of the whole model, and for that bitsandbytes may
+    repack 4-bit weights, which is not free of loss (0.50.2, on a CPU).
     """
     return {
         name: LoraMatrices(layer.lora_A[adapter].weight, layer.lora_B[adapter].weight)
