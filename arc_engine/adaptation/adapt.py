@@ -1,22 +1,19 @@
 """Adapting a base model to tasks: the training loop."""
 
-import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from arc_engine.adaptation.adapter import Adapter
-from arc_engine.adaptation.batches import Batch, batch_loss, collate
+from arc_engine.adaptation.batches import collate
+from arc_engine.adaptation.checkpointing import gradient_checkpointing
 from arc_engine.adaptation.lora import export, lora_layers
 from arc_engine.adaptation.mixture import TaskMixture
-from arc_engine.adaptation.schedule import learning_rate_factor
 from arc_engine.adaptation.steps import AdaptationStep, StepObserver
 from arc_engine.adaptation.stopping import StopCause, StopRule
+from arc_engine.adaptation.trainer import Trainer
 from arc_engine.base_models.loading import LoadedBase
-from arc_engine.errors import Diverged
 from arc_engine.settings import AdaptationSettings, PromptSettings
 from arc_engine.tasks import Task
 
@@ -61,7 +58,8 @@ def adapt(
         tokenizer=base.tokenizer,
         max_tokens=min(settings.max_seq_len, base.max_positions),
     )
-    with lora_layers(base, settings=settings, initial=initial) as peft_model:
+    checkpointing = gradient_checkpointing(base) if settings.gradient_checkpointing else nullcontext()
+    with lora_layers(base, settings=settings, initial=initial) as peft_model, checkpointing:
         num_steps, stopped_by = _train(base, examples, settings=settings, observe=observe, started=started)
         adapter = export(peft_model, base_name=base.folder.name)
     return Adaptation(adapter, num_steps=num_steps, stopped_by=stopped_by, left_out=examples.left_out)
@@ -72,45 +70,14 @@ def _train(
 ) -> tuple[int, StopCause]:
     """Takes steps until the settings say stop; how many, and why."""
     stop_rule = StopRule(settings)
-    loop = _TrainingLoop(base.model, settings=settings)
+    trainer = Trainer(base, settings=settings)
     stopped_by, number = None, 0
     while stopped_by is None:
         number += 1
         batch = collate([examples.draw() for _ in range(settings.batch_size)], device=base.device)
-        loss, learning_rate, grad_norm = loop.step(number, batch)
+        done = trainer.step(number, batch)
         elapsed_s = time.perf_counter() - started
-        step = AdaptationStep(number, loss, learning_rate, grad_norm, batch.num_tokens, elapsed_s)
+        step = AdaptationStep(number, done.loss, done.learning_rate, done.grad_norm, batch.num_tokens, elapsed_s)
         observe(step)
         stopped_by = stop_rule.after(step)
     return number, stopped_by
-
-
-class _TrainingLoop:
-    """AdamW over the trainable weights of `model`, which are the adapter's."""
-
-    def __init__(self, model: Any, *, settings: AdaptationSettings) -> None:  # noqa: ANN401 - transformers is untyped
-        self._model = model
-        self._settings = settings
-        self._weights = [weights for weights in model.parameters() if weights.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-
-    def step(self, step: int, batch: Batch) -> tuple[float, float, float]:
-        """Updates the weights once; the loss before the update, the learning rate, the norm of the whole gradient."""
-        learning_rate = self._settings.learning_rate * learning_rate_factor(
-            step,
-            scheduler=self._settings.lr_scheduler,
-            max_steps=self._settings.max_steps,
-            warmup_ratio=self._settings.warmup_ratio,
-        )
-        loss = batch_loss(self._model, batch)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        grad_norm = torch.nn.utils.clip_grad_norm_(self._weights, self._settings.max_grad_norm)
-        if not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item())):
-            raise Diverged(step, loss.item(), grad_norm.item())
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        return loss.item(), learning_rate, grad_norm.item()

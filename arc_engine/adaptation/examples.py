@@ -1,8 +1,8 @@
 """Leave-one-out training examples: what an adapter learns its task from.
 
 One example is one sequence: the task's own demonstration pairs in a random order, under one random view of the task,
-the last pair standing in for the test (MIT, 2024, https://arxiv.org/abs/2411.07279). Views are drawn anew from the
-original task every time, never on top of one another, and `Task` has no test outputs that could slip in.
+the last pair, the held-out one, standing in for the test (MIT, 2024, https://arxiv.org/abs/2411.07279). Views are drawn
+anew from the original task every time, never on top of one another, and `Task` has no test outputs that could slip in.
 """
 
 import random
@@ -13,9 +13,9 @@ from typing import Final, TypeAlias
 from arc_engine.errors import TaskTooLong
 from arc_engine.grids import shape
 from arc_engine.prompts.writer import PromptWriter
-from arc_engine.settings import AdaptationSettings, LossOn, PromptSettings
+from arc_engine.settings import AdaptationSettings, LossOn
 from arc_engine.tasks import Pair, Task
-from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer
+from arc_engine.tokens import CONTEXT, TokenizedPrompt
 from arc_engine.views import ViewDistribution
 
 # A row has fewer line ends than a column, so a task that does not fit under one view may fit under one that exchanges
@@ -23,7 +23,9 @@ from arc_engine.views import ViewDistribution
 MAX_DRAWS: Final = 100
 MIN_PAIRS: Final = 2  # one to learn from, one to predict
 
-_Shapes: TypeAlias = frozenset[tuple[tuple[int, int], tuple[int, int]]]
+_PairShape: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+_Shapes: TypeAlias = tuple[_PairShape, frozenset[_PairShape]]
+"""Of the held-out pair, and of all pairs: all that decides whether a sequence fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +39,80 @@ class Example:
         return len(self.ids)
 
 
-def draw_example(task: Task, *, rng: random.Random, views: ViewDistribution) -> tuple[Pair, ...]:
-    """The task's demonstration pairs under one random view of it; the last pair is the held-out one.
+def draw_example(
+    task: Task, *, rng: random.Random, views: ViewDistribution, held_out: int | None = None
+) -> tuple[Pair, ...]:
+    """The task's demonstration pairs under one random view of it; the last one is that with index `held_out`.
 
-    Every pair is equally often the held-out one, also where `views` leaves the order of the others as it is.
+    Unset, every pair is equally often the held-out one, also where `views` leaves the order of the others as it is.
     """
     view = views.draw(rng, num_pairs=len(task.train))
     order = list(view.pair_order)
-    if not views.pair_order:
+    if held_out is not None:
+        order.append(order.pop(order.index(held_out)))
+    elif not views.pair_order:
         order.append(order.pop(rng.randrange(len(order))))
     return tuple(view.apply_pair(task.train[i]) for i in order)
 
 
 class ExampleSource:
-    """An endless supply of training sequences of one task, none longer than `max_tokens`.
-
-    Raises `EncoderUnsupported` or `PromptUnsupported` if the tokenizer cannot write the prompt.
-    """
+    """An endless supply of training sequences of one task, none longer than `max_tokens`."""
 
     def __init__(
         self,
         task: Task,
         *,
         settings: AdaptationSettings,
-        prompt: PromptSettings,
-        tokenizer: Tokenizer,
+        writer: PromptWriter,
         max_tokens: int,
         rng: random.Random,
     ) -> None:
         self._task = task
         self._views = settings.augmentation.distribution()
-        self._loss_on = settings.examples.loss_on
-        self._writer = PromptWriter.of(prompt, tokenizer)
+        self._settings = settings.examples
+        self._writer = writer
         self._max_tokens = max_tokens
         self._rng = rng
+        # A stream of its own, so that the same views are drawn with and without it.
+        self._swap_rng = random.Random(f"swap {settings.seed}")
+        self._num_drawn = 0
         self._too_long: set[_Shapes] = set()
 
     def draw(self) -> Example:
         """The next sequence.
 
         Raises `TaskTooLong` where not even the shortest demonstration with one other before it fits into `max_tokens`
-        (a task with a single demonstration: that one alone).
+        (a task with a single demonstration: that one alone; `leave_one_out` off: the last one with one other).
         """
         for _ in range(MAX_DRAWS):
-            pairs = draw_example(self._task, rng=self._rng, views=self._views)
-            shapes = frozenset((shape(pair.input), shape(pair.output)) for pair in pairs)
-            if shapes in self._too_long:
+            pairs = draw_example(self._task, rng=self._rng, views=self._views, held_out=self._held_out())
+            pairs = self._swapped(pairs)
+            shapes = tuple((shape(pair.input), shape(pair.output)) for pair in pairs)
+            key = (shapes[-1], frozenset(shapes))
+            if key in self._too_long:
                 continue
             tokens = self._fit(pairs)
             if tokens is not None:
-                return Example(tokens.ids, targets(tokens, loss_on=self._loss_on))
-            self._too_long.add(shapes)
+                self._num_drawn += 1
+                return Example(tokens.ids, targets(tokens, loss_on=self._settings.loss_on))
+            self._too_long.add(key)
         raise TaskTooLong(
             f"no two demonstrations of the task fit into a training sequence of {self._max_tokens} tokens"
         )
+
+    def _held_out(self) -> int | None:
+        num_pairs = len(self._task.train)
+        return {"random": None, "rotate": self._num_drawn % num_pairs, "off": num_pairs - 1}[
+            self._settings.leave_one_out
+        ]
+
+    def _swapped(self, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        """Now and then the held-out pair changes places with one drawn from all pairs, itself included."""
+        if self._swap_rng.random() >= self._settings.swap:
+            return pairs
+        swapped, other = list(pairs), self._swap_rng.randrange(len(pairs))
+        swapped[other], swapped[-1] = swapped[-1], swapped[other]
+        return tuple(swapped)
 
     def _fit(self, pairs: tuple[Pair, ...]) -> TokenizedPrompt | None:
         tokens = self._tokens(pairs)
@@ -101,6 +123,8 @@ class ExampleSource:
             tokens = self._tokens(self._shortened(pairs, num_tokens=num_tokens))
             if len(tokens) <= self._max_tokens:
                 return tokens
+            if self._settings.leave_one_out == "off":
+                return None
             pairs = (pairs[-1], *pairs[:-1])  # this target is too long with any context: the next one
         return None
 

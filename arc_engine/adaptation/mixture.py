@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from arc_engine.adaptation.examples import Example, ExampleSource
 from arc_engine.errors import TaskTooLong
+from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import AdaptationSettings, PromptSettings
 from arc_engine.tasks import Task
 from arc_engine.tokens import Tokenizer
@@ -31,15 +32,14 @@ class TaskMixture:
     ) -> None:
         if not tasks:
             raise ValueError("no task to adapt to")
+        writer = PromptWriter.of(prompt, tokenizer)
         # A stream of its own: the sampler's views, often drawn with the same seed, are not the first training views.
         self._rng = random.Random(f"adaptation {settings.seed}")
         self._sources: list[ExampleSource] = []
         left_out: list[int] = []
         for index, task in enumerate(tasks):
             source, trial = (
-                ExampleSource(
-                    task, settings=settings, prompt=prompt, tokenizer=tokenizer, max_tokens=max_tokens, rng=rng
-                )
+                ExampleSource(task, settings=settings, writer=writer, max_tokens=max_tokens, rng=rng)
                 for rng in (self._rng, random.Random(0))
             )
             try:

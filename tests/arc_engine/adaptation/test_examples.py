@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from arc_engine.adaptation.examples import ExampleSource, draw_example
 from arc_engine.errors import TaskTooLong
 from arc_engine.pretraining.tokenizer import build_tokenizer
+from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import AdaptationSettings, AugmentationSettings, ExampleSettings, PromptSettings
 from arc_engine.tasks import Pair, Task
 from arc_engine.views import NUM_DIHEDRAL, View, ViewDistribution
@@ -34,8 +35,7 @@ def source(task, *, max_tokens=4096, loss_on="later_outputs", augmentation=UNCHA
     return ExampleSource(
         task,
         settings=AdaptationSettings(examples=ExampleSettings(loss_on=loss_on), augmentation=augmentation),
-        prompt=PromptSettings(),
-        tokenizer=TOKENIZER,
+        writer=PromptWriter.of(PromptSettings(), TOKENIZER),
         max_tokens=max_tokens,
         rng=random.Random(seed),
     )

@@ -183,8 +183,7 @@ def test_pairs_are_dropped_by_what_they_take_and_not_with_the_frame_of_a_convers
     source = ExampleSource(
         Task(train=PAIRS, test=(((1,),),)),
         settings=AdaptationSettings(augmentation={"dihedral": False, "colours": False}),
-        prompt=PromptSettings(version="chat"),
-        tokenizer=chat.tokenizer,
+        writer=chat,
         max_tokens=len(chat.training(PAIRS)) - 1,
         rng=random.Random(0),
     )
