@@ -52,6 +52,7 @@ format: setup ## Let ruff format and fix what it can
 
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python -m arc_engine.settings_reference docs/settings.md
+	$(BIN)/python -m arc_engine.prompts.documentation docs/prompts.md
 
 clean: ## Remove the environment and the local stack's state
 	rm -rf .venv .arcadapt

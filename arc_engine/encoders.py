@@ -117,6 +117,9 @@ class RepeatNumberEncoder:
         return _grid_from_cells(rows)
 
 
+ARC24_SYMBOLS: Final = tuple("ñò÷ûąćďęĚĞ")
+"""One token each for Qwen2's tokenizer; models of the field were fine-tuned on them."""
+
 CellEncoder = MinimalGridEncoder | GridWithSeparationEncoder | RepeatNumberEncoder
 
 
@@ -125,7 +128,7 @@ class ReplaceNumberEncoder:
     """The digits of a cell encoder replaced by ten other characters, for tokenizers in which digits merge."""
 
     inner: CellEncoder
-    symbols: tuple[str, ...]
+    symbols: tuple[str, ...] = ARC24_SYMBOLS
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, CellEncoder):

@@ -24,6 +24,7 @@ CELLS = [
     "RepeatNumberEncoder(10)",
 ]
 REPLACED = [f"ReplaceNumberEncoder({cells}, {SYMBOLS})" for cells in CELLS] + [
+    "ReplaceNumberEncoder(MinimalGridEncoder())",
     "ReplaceNumberEncoder(MinimalGridEncoder(), 'ñòóôõö÷øùú')",
     "ReplaceNumberEncoder(MinimalGridEncoder(), symbols='`.-_=+*#@!')",
 ]
@@ -58,6 +59,7 @@ ENCODED = {
     "GridWithSeparationEncoder('|')": "1|2\n3|4",
     "RepeatNumberEncoder(3)": "111222\n333444",
     f"ReplaceNumberEncoder(MinimalGridEncoder(), {SYMBOLS})": "bc\nde",
+    "ReplaceNumberEncoder(MinimalGridEncoder())": "ò÷\nûą",
     "RowNumberEncoder(MinimalGridEncoder())": "1 12\n2 34",
     "GridCodeBlockEncoder(MinimalGridEncoder())": "```grid\n12\n34\n```",
     "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))": "```grid shape: 2x2\n1 12\n2 34\n```",
@@ -67,6 +69,28 @@ ENCODED = {
 @pytest.mark.parametrize(("expression", "text"), ENCODED.items())
 def test_the_written_form(expression, text):
     assert parse_encoder(expression).encode(((1, 2), (3, 4))) == text
+
+
+# What the arc24 solution tests its encoders with, and what its training scripts say.
+ARC24 = {
+    "MinimalGridEncoder()": "12\n34",
+    "GridWithSeparationEncoder('|')": "1|2\n3|4",
+    "GridCodeBlockEncoder(GridWithSeparationEncoder('|'))": "```grid\n1|2\n3|4\n```",
+    "GridCodeBlockEncoder(RepeatNumberEncoder(3))": "```grid\n111222\n333444\n```",
+    "GridShapeEncoder(RepeatNumberEncoder(2))": "```grid shape: 2x2\n1122\n3344\n```",
+    "GridCodeBlockEncoder(RowNumberEncoder(MinimalGridEncoder()))": "```grid\n1 12\n2 34\n```",
+    "GridShapeEncoder(ReplaceNumberEncoder(MinimalGridEncoder()))": "```grid shape: 2x2\nò÷\nûą\n```",
+    "GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder(MinimalGridEncoder())))": (
+        "```grid shape: 2x2\n1 ò÷\n2 ûą\n```"
+    ),
+}
+
+
+@pytest.mark.parametrize(("expression", "text"), ARC24.items())
+def test_expressions_of_the_field_mean_what_they_mean_there(expression, text):
+    encoder = parse_encoder(expression)
+    assert encoder.encode(((1, 2), (3, 4))) == text
+    assert encoder.decode(text) == ((1, 2), (3, 4))
 
 
 REFUSED = [
@@ -97,6 +121,17 @@ REFUSED = [
     ("GridShapeEncoder(MinimalGridEncoder())", "```grid shape: 2x3\n12\n34\n```", Refusal.WRONG_SHAPE),
     ("GridShapeEncoder(MinimalGridEncoder())", "```grid shape: 02x2\n12\n34\n```", Refusal.WRONG_SHAPE),
     ("GridShapeEncoder(MinimalGridEncoder())", "```grid shape: 2x2\n12\n3\n```", Refusal.RAGGED),
+    ("GridShapeEncoder(MinimalGridEncoder())", "```grid shape: 2x2\n12\n34\n56\n```", Refusal.WRONG_SHAPE),
+    (
+        "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
+        "```grid shape: 2x2\n1 12\n1 34\n```",
+        Refusal.WRONG_ROW_NUMBER,
+    ),
+    (
+        "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
+        "```grid shape: 1x2\n1 12\n2 34\n```",
+        Refusal.WRONG_SHAPE,
+    ),
 ]
 
 

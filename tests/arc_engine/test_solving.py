@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from arc_engine.encoders import MinimalGridEncoder
-from arc_engine.errors import EncoderUnsupported, TaskTooLong
+from arc_engine.errors import EncoderUnsupported, PromptUnsupported, TaskTooLong
 from arc_engine.grids import Grid
 from arc_engine.pretraining.tokenizer import build_tokenizer
+from arc_engine.prompts.chat import REQUEST
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import PromptSettings, SamplingSettings, SolveSettings
 from arc_engine.solving import Answer, answer, draw_views, tokens_of_largest_grid
 from arc_engine.tasks import Pair, Task
+from tests.fixtures.chat_tokenizers import CHATML, chat_tokenizer
 
 TOKENIZER = build_tokenizer(model_max_length=4096)
 TASK = Task(
@@ -165,6 +167,25 @@ def test_an_encoder_that_the_tokenizer_cannot_write_is_refused_before_sampling()
     with pytest.raises(EncoderUnsupported, match="<unk>"):
         answer(TASK, settings=greek, max_positions=4096, **arguments)
     assert oracle.calls == []
+
+
+CHAT = SolveSettings.model_validate(
+    {"prompt": {"version": "chat"}, "sampling": {"num_views": 2, "method": "greedy", "max_new_tokens": 20}}
+)
+
+
+def test_a_chat_is_asked_stopped_and_read_as_its_template_writes_it() -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    oracle = Oracle(lambda view, right: said(right), num_views=2)
+    arguments = {"sampler": oracle, "base": Path("base"), "adapter": None, "settings": CHAT, "max_positions": 4096}
+    found = answer(TASK, tokenizer=tokenizer, **arguments)
+    assert [attempts.attempt_1 for attempts in found.attempts] == list(OUTPUTS)
+    [(prompts, parameters)] = oracle.calls
+    assert parameters.stop_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert tokenizer.decode(prompts[0].ids).endswith(f"{REQUEST}<|im_end|>\n<|im_start|>assistant\n")
+    with pytest.raises(PromptUnsupported, match="chat template"):
+        answer(TASK, tokenizer=TOKENIZER, **arguments)
+    assert len(oracle.calls) == 1
 
 
 @pytest.mark.parametrize(
