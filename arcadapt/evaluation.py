@@ -1,0 +1,168 @@
+"""An evaluation: a dataset answered as one batch, and every answer measured against the truth."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from api.schemas import BatchDetail, BatchJob, JobDetail, JobError, TestCandidates
+from arc_engine.datasets.sources import TaskJson
+from arc_engine.errors import InvalidTaskSource
+from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
+from arc_engine.grids import Grid, parse_grid
+from arc_engine.tasks import parse_task
+from arcadapt.client import Client
+from arcadapt.following import JobSight, first_and_last_loss, follow
+from jobs.states import Status
+
+KEY_PREFIX: Final = "evaluate-"
+
+Show = Callable[[Sequence[JobSight]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class InputResult:
+    """One test input: the two attempts at it, None where there is none, and how the predictions measure up."""
+
+    input: Grid
+    truth: Grid
+    attempts: tuple[Grid | None, Grid | None]
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What became of one task. `metrics` are means over its test inputs, `last_loss` is that of the last 10 steps."""
+
+    task_id: str
+    job_id: UUID
+    status: Status
+    error: JobError | None
+    metrics: Metrics
+    tests: tuple[InputResult, ...]
+    last_loss: float | None
+    adapt_s: float | None
+    sample_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A finished batch, measured. `metrics` are means over the tasks, those without an answer included."""
+
+    name: str
+    batch_id: UUID
+    settings: Mapping[str, Any]
+    tasks: tuple[TaskResult, ...]
+    metrics: Metrics
+
+    @property
+    def failed(self) -> tuple[TaskResult, ...]:
+        """The tasks whose job did not succeed; they count as wrong."""
+        return tuple(task for task in self.tasks if task.status is not Status.SUCCEEDED)
+
+
+def require_truth(tasks: Mapping[str, TaskJson]) -> dict[str, tuple[Grid, ...]]:
+    """The true outputs by task. Raises `InvalidTaskSource` naming the tasks that come without them."""
+    solutions = {task_id: parse_task(task)[1].outputs for task_id, task in tasks.items()}
+    truth = {
+        task_id: tuple(output for output in outputs if output is not None) for task_id, outputs in solutions.items()
+    }
+    without = [task_id for task_id, outputs in solutions.items() if len(truth[task_id]) < len(outputs)]
+    if without:
+        raise InvalidTaskSource(
+            f"{len(without)} of {len(tasks)} tasks have no test outputs to measure against: {', '.join(without[:10])}"
+        )
+    return truth
+
+
+def evaluate(
+    client: Client,
+    tasks: Mapping[str, TaskJson],
+    *,
+    settings: Mapping[str, Any],
+    name: str,
+    show: Show,
+    again: bool = False,
+    timeout_s: float | None = None,
+) -> Evaluation:
+    """Submits the tasks as one batch, follows it to its end, and measures the answers.
+
+    The same evaluation, submitted a second time, is the batch of the first: what was interrupted goes on, what is
+    finished is read. `again` submits anew. Raises `InvalidTaskSource` when a true output is missing, and what the
+    client raises.
+    """
+    truth = require_truth(tasks)
+    key = None if again else key_of(tasks, settings=settings, name=name)
+    accepted = client.solve(tasks, settings=settings or None, name=name, idempotency_key=key)
+    [batch] = follow(client, [accepted.batch_id], show=show, timeout_s=timeout_s)
+    return collect(client, batch, tasks=tasks, truth=truth)
+
+
+def key_of(tasks: Mapping[str, TaskJson], *, settings: Mapping[str, Any], name: str) -> str:
+    """The idempotency key of an evaluation: the hash of all that is submitted."""
+    content = json.dumps({"tasks": tasks, "settings": settings, "name": name}, separators=(",", ":"))
+    return KEY_PREFIX + hashlib.sha256(content.encode()).hexdigest()
+
+
+def collect(
+    client: Client, batch: BatchDetail, *, tasks: Mapping[str, TaskJson], truth: Mapping[str, tuple[Grid, ...]]
+) -> Evaluation:
+    """Measures a finished batch of these tasks."""
+    results = tuple(_task_result(client, job, tasks[job.task_id], truth[job.task_id]) for job in batch.jobs)
+    return Evaluation(
+        name=batch.name or str(batch.id),
+        batch_id=batch.id,
+        settings=batch.settings,
+        tasks=results,
+        metrics=mean([task.metrics for task in results]),
+    )
+
+
+def _task_result(client: Client, job: BatchJob, task: TaskJson, truth: Sequence[Grid]) -> TaskResult:
+    detail = client.job(job.id)
+    predictions = _predictions(detail, client.candidates(job.id).test) if detail.results else [None] * len(truth)
+    tests = tuple(
+        InputResult(
+            input=parse_grid(task["test"][index]["input"]),
+            truth=output,
+            attempts=(None, None) if predicted is None else predicted.attempts,
+            metrics=measure(predicted, output),
+        )
+        for index, (predicted, output) in enumerate(zip(predictions, truth, strict=True))
+    )
+    losses = first_and_last_loss(client.losses(job.id))
+    return TaskResult(
+        task_id=job.task_id,
+        job_id=job.id,
+        status=detail.status,
+        error=detail.error,
+        metrics=mean([test.metrics for test in tests]),
+        tests=tests,
+        last_loss=None if losses is None else losses[1],
+        adapt_s=_seconds(detail, "adapt_s"),
+        sample_s=_seconds(detail, "sample_s"),
+    )
+
+
+def _predictions(job: JobDetail, found: Sequence[TestCandidates]) -> list[Predictions | None]:
+    sampling = job.settings["sampling"]
+    answers = [] if job.results is None else job.results.test
+    return [
+        Predictions(
+            votes={parse_grid(candidate.grid): candidate.votes for candidate in test.candidates},
+            num_predictions=sampling["num_views"] * sampling["samples_per_view"],
+            attempts=(_grid(answer.attempt_1), _grid(answer.attempt_2)),
+        )
+        for answer, test in zip(answers, found, strict=True)
+    ]
+
+
+def _grid(rows: list[list[int]] | None) -> Grid | None:
+    return None if rows is None else parse_grid(rows)
+
+
+def _seconds(job: JobDetail, name: str) -> float | None:
+    value = job.usage.get(name)
+    return float(value) if isinstance(value, int | float) else None
