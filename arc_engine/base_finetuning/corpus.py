@@ -9,6 +9,7 @@ from arc_engine.adaptation.examples import Example, targets
 from arc_engine.base_finetuning.data import Part, SolvedTask
 from arc_engine.base_finetuning.recipe import Examples, Recipe, TrainingPrompt
 from arc_engine.errors import TaskTooLong
+from arc_engine.prompts.inputs import InputsWriter
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
@@ -27,8 +28,6 @@ def writer_of(prompt: TrainingPrompt, tokenizer: Tokenizer) -> Write:
     Raises `EncoderUnsupported` and `PromptUnsupported` where the tokenizer cannot write it.
     """
     if prompt.version == "input-from-inputs":
-        from arc_engine.prompts.inputs import InputsWriter
-
         return InputsWriter.of(prompt.grid_encoder, tokenizer).training
     settings = PromptSettings(version=prompt.version, grid_encoder=prompt.grid_encoder)
     return PromptWriter.of(settings, tokenizer).training

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from arc_engine.adaptation.lora import export, lora_layers
 from arc_engine.base_finetuning.recipe import Recipe
+from arc_engine.base_models.folders import copy_companions
 from arc_engine.base_models.loading import LoadedBase
-from arc_engine.base_models.merging import copy_companions
 
 ADAPTER_FOLDER: Final = "adapter"
 MODEL_FOLDER: Final = "model"

@@ -1,10 +1,6 @@
 """Folding a base adapter into a base model: what decouples base fine-tuning from test-time fine-tuning."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,22 +11,12 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from arc_engine.base_models.folders import appearing_whole, copy_companions, stored_dtype
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.plain_lora import ADAPTER_WEIGHTS, read_plain_lora
 from arc_engine.errors import BaseModelError
 
-COPIED_FILES: Final = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template*",
-    "LICENSE*",
-    "NOTICE*",
-)
 PROBE_SHAPE: Final = (4, 64)  # [batch, length] of random tokens
 # Largest root mean square of the logits' error, relative to that of the logits. Rounding every weight to bfloat16
 # (8 bits) costs about 0.003 of a logit; a merge that went wrong costs all of it.
@@ -62,10 +48,8 @@ def merge(base_folder: Path, adapter_folder: Path, out_folder: Path) -> MergeRep
     Raises `BaseModelError` if `out_folder` exists, base or adapter cannot be loaded, do not belong together or cannot
     be merged, or if the logits differ.
     """
-    if out_folder.exists():
-        raise BaseModelError(f"{out_folder} exists already")
     adapter_config = read_plain_lora(adapter_folder)
-    with _appearing_whole(out_folder) as folder:
+    with appearing_whole(out_folder) as folder:
         base_logits, expected = _write_merged(base_folder, adapter_folder, folder)
         report = _compare(
             folder, base_logits=base_logits, expected=expected, out_folder=out_folder, rank=adapter_config["r"]
@@ -74,39 +58,19 @@ def merge(base_folder: Path, adapter_folder: Path, out_folder: Path) -> MergeRep
     return report
 
 
-@contextmanager
-def _appearing_whole(out_folder: Path) -> Iterator[Path]:
-    out_folder.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out_folder.parent, prefix=f".{out_folder.name}-"))
-    try:
-        folder.chmod(0o755)
-        yield folder
-        folder.rename(out_folder)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-
-
 def _write_merged(base_folder: Path, adapter_folder: Path, folder: Path) -> tuple[Tensor, Tensor]:
     """Writes the merged model; the logits of the base alone and of base plus adapter."""
     base = load_base(base_folder, device="cpu", precision="float32")
     base_logits = _logits(base.model)
-    stored_dtype = _stored_dtype(base_folder)
+    dtype = stored_dtype(base_folder)
     peft_model = _load_adapter(base.model, adapter_folder)
     expected = _logits(peft_model)
     if not expected.isfinite().all():
         raise BaseModelError(f"{base_folder} with {adapter_folder} gives logits that are not finite")
     merged = peft_model.merge_and_unload()
-    merged.to(stored_dtype).save_pretrained(folder)
+    merged.to(dtype).save_pretrained(folder)
     copy_companions(base_folder, folder)
     return base_logits, expected
-
-
-def copy_companions(base_folder: Path, folder: Path) -> None:
-    """Copies everything of a base model but its weights and their configuration to `folder`."""
-    for pattern in COPIED_FILES:
-        for path in base_folder.glob(pattern):
-            shutil.copyfile(path, folder / path.name)
 
 
 def _load_adapter(model: Any, folder: Path) -> PeftModel:  # noqa: ANN401 - transformers is untyped
@@ -123,19 +87,6 @@ def _load_adapter(model: Any, folder: Path) -> PeftModel:  # noqa: ANN401 - tran
     return peft_model
 
 
-def _stored_dtype(folder: Path) -> torch.dtype:
-    """Precision in which the folder's weights are stored; the first floating point tensor speaks for all."""
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(
-                    file.get_slice(name).get_dtype()
-                )
-                if dtype is not None:
-                    return dtype
-    raise BaseModelError(f"{folder} holds no weights in float32, float16 or bfloat16")
-
-
 def _logits(model: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
     """`[batch, length, vocab]` of `model` on the probe."""
     generator = torch.Generator().manual_seed(0)
@@ -146,7 +97,7 @@ def _logits(model: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
 
 
 def _compare(folder: Path, *, base_logits: Tensor, expected: Tensor, out_folder: Path, rank: int) -> MergeReport:
-    dtype = _stored_dtype(folder)
+    dtype = stored_dtype(folder)
     merged_logits = _logits(load_base(folder, device="cpu", precision="float32").model)
     error = merged_logits - expected
     report = MergeReport(
