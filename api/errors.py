@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from structlog import get_logger
 
-from api.problems import MAX_ERRORS, STATUS, Fault, Problem, problem_response
-from jobs.errors import JobsError
+from api.problems import MAX_ERRORS, STATUS, Fault, Problem, invalid_request, problem_response
+from jobs.errors import JobsError, SettingsConflict
 
 _Handler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
@@ -31,6 +31,8 @@ def _asked_for(error: Problem) -> Problem:
 
 
 def _from_jobs(error: JobsError) -> Problem:
+    if isinstance(error, SettingsConflict):
+        return invalid_request([Fault(pointer, message) for pointer, message in error.faults])
     if error.code not in STATUS:
         log.error("unmapped_error", code=error.code, error=str(error))
         return _from_anything(error)

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema, model_validator
 
 from arc_engine.settings import SolveSettings
-from jobs.states import Phase, Status
+from jobs.states import Phase, Stage, Status
 
 EXAMPLE_TASK: Final = {
     "train": [
@@ -168,6 +168,7 @@ class StepModel(BaseModel):
     grad_norm: float
     tokens: int
     elapsed_s: float
+    stage: Stage = Field(description="common: shared with other jobs of the batch; task: the job's own.")
 
 
 class Losses(BaseModel):

@@ -12,6 +12,7 @@ PREFIX: Final = "ARCADAPT_"
 MEBIBYTE: Final = 1024 * 1024
 
 T = TypeVar("T")
+D = TypeVar("D")
 N = TypeVar("N", int, float)
 
 
@@ -29,6 +30,8 @@ class ServiceConfig:
     max_attempts: int = 3
     """A job whose worker is lost this often has failed."""
     job_timeout_s: float = 3600.0
+    models_dir: Path | None = None
+    """Folder of models and adapters that base models may name as `local:NAME`; none means that there are none."""
     max_body_bytes: int = 5 * MEBIBYTE
     max_tasks: int = 1000
     """Most tasks in one request."""
@@ -47,6 +50,7 @@ class ServiceConfig:
             broker_url=reader.required("BROKER_URL"),
             artifacts_dir=artifacts_dir,
             work_dir=reader.optional("WORK_DIR", Path, artifacts_dir.parent / "work"),
+            models_dir=reader.optional("MODELS_DIR", Path, None),
             lease_s=reader.positive("LEASE_S", float, cls.lease_s),
             max_attempts=reader.positive("MAX_ATTEMPTS", int, cls.max_attempts),
             job_timeout_s=reader.positive("JOB_TIMEOUT_S", float, cls.job_timeout_s),
@@ -57,6 +61,11 @@ class ServiceConfig:
         )
         reader.check()
         return config
+
+
+def models_folder(env: Mapping[str, str] | None = None) -> Path | None:
+    """`ARCADAPT_MODELS_DIR`, for who needs nothing else of the configuration."""
+    return _Reader(environ if env is None else env).optional("MODELS_DIR", Path, None)
 
 
 class _Reader:
@@ -72,7 +81,7 @@ class _Reader:
             self._problems.append(f"{PREFIX}{name} is not set")
         return value
 
-    def optional(self, name: str, parse: Callable[[str], T], default: T) -> T:
+    def optional(self, name: str, parse: Callable[[str], T], default: D) -> T | D:
         value = self._value(name)
         return parse(value) if value else default
 

@@ -309,7 +309,6 @@ class BaseModelRow(Base):
     adapter_config: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
     manifest: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
     merge_state: Mapped[str]
-    merge_owner: Mapped[str | None]
     merge_expires_at: Mapped[datetime | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

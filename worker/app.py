@@ -43,6 +43,7 @@ workshop = Workshop(
     work_dir=config.work_dir,
     job_timeout_s=config.job_timeout_s,
     shutting_down=threading.Event(),
+    models_dir=config.models_dir,
 )
 app: Celery = celery_app(config.broker_url)
 doorbell = Doorbell(app)

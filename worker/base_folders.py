@@ -6,12 +6,14 @@ import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
-from arc_engine.base_models.manifest import hash_folder
+from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.merging import merge
+from arc_engine.base_models.plain_lora import read_plain_lora
+from arc_engine.base_models.reading import read_base
 from arc_engine.base_models.sources import resolve, resolve_adapter
 from arc_engine.errors import BaseModelError
 from arc_engine.hashing import hash_file
@@ -53,7 +55,7 @@ class BaseFolders:
         if base.adapter_source is None:
             return folder
         adapter = self.adapter(base)
-        out = self.work_dir / "merged-models" / f"{folder.name}-{_content_key(folder, adapter)[:16]}"
+        out = self._merged_folder(folder, adapter)
         if not out.is_dir():
             log.info("merging", base=str(folder), adapter=str(adapter), out=str(out))
             try:
@@ -62,6 +64,24 @@ class BaseFolders:
                 if not out.is_dir():  # otherwise another worker was faster
                     raise
         return out
+
+    def is_merged(self, base: BaseModelSource) -> bool:
+        """Whether there is nothing left to merge here."""
+        if base.adapter_source is None:
+            return True
+        return self._merged_folder(self.unmerged(base), self.adapter(base)).is_dir()
+
+    def _merged_folder(self, folder: Path, adapter: Path) -> Path:
+        return self.work_dir / "merged-models" / f"{folder.name}-{_content_key(folder, adapter)[:16]}"
+
+    def describe(self, base: BaseModelSource) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """The adapter's configuration and the merged model's manifest; both None where there is no adapter."""
+        folder = self.merged(base)
+        if base.adapter_source is None:
+            read_base(folder)
+            return None, None
+        manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+        return read_plain_lora(self.adapter(base)), manifest
 
     def _unpacked(self, archive: Path) -> Path:
         if not archive.is_file():

@@ -24,6 +24,7 @@ from jobs.states import Stage
 from worker.adapter_archive import load, store, unpacked
 from worker.common_adaptation import Start, common_adaptation
 from worker.lease import Lease, StopReason
+from worker.preparing import merged_folder
 from worker.record import DATABASE_AWAY, JobRecord
 from worker.stage import Before, StepRecorder, train
 from worker.workshop import Workshop
@@ -35,7 +36,7 @@ def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
     """adapting -> adapted: trains the job's adapter and stores it."""
     with _held(record, workshop=workshop) as lease:
         settings = record.job.settings
-        base = _base_folder(record.job, workshop=workshop)
+        base = _base_folder(record, workshop=workshop)
         sampler = workshop.models.sampler(base, backend=settings.sampling.backend)
         if settings.adaptation is None:
             sampler.start()
@@ -55,7 +56,7 @@ def sample_job(record: JobRecord, *, workshop: Workshop) -> None:
     """sampling -> succeeded: samples candidates, selects attempts, scores them where the solution is known."""
     with _held(record, workshop=workshop), _fetched(record.job, workshop=workshop) as adapter:
         job, started = record.job, time.monotonic()
-        reading = workshop.models.reading(_base_folder(job, workshop=workshop))
+        reading = workshop.models.reading(_base_folder(record, workshop=workshop))
         found = answer(
             job.task,
             sampler=workshop.models.sampler(reading.folder, backend=job.settings.sampling.backend),
@@ -169,12 +170,13 @@ def _cause(error: Exception | None) -> tuple[str, str]:
     return getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}"
 
 
-def _base_folder(job: ClaimedJob, *, workshop: Workshop) -> Path:
+def _base_folder(record: JobRecord, *, workshop: Workshop) -> Path:
     """What is loaded, trained on and sampled from: the base's own adapter folded in, unless it is trained further."""
+    job, bases = record.job, workshop.bases
     adaptation = job.settings.adaptation
     if adaptation is not None and adaptation.start == "continue":
-        return workshop.bases.unmerged(job.base_model)
-    return workshop.bases.merged(job.base_model)
+        return bases.unmerged(job.base_model)
+    return merged_folder(job.settings.base_model, job.base_model, sessions=record.sessions, bases=bases)
 
 
 def _key(job: ClaimedJob) -> str:

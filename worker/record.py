@@ -33,7 +33,7 @@ class JobRecord:
         )
         self.closing = False
         """Set before the write that ends the claim: from then on a stale claim is no surprise."""
-        self._sessions = sessions
+        self.sessions = sessions
 
     @property
     def claim(self) -> Claim:
@@ -44,7 +44,7 @@ class JobRecord:
         """Extends the lease, and that of the common adaptation if we train it. True: the client asked to cancel."""
         if self.common is not None:
             self.common.renew()
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return ClaimRepository(session).renew(self.claim, lease_s=self.lease_s)
 
     def step(
@@ -52,20 +52,20 @@ class JobRecord:
     ) -> bool:
         """Records a training step, or only its number, and extends the lease. True: the client asked to cancel."""
         eta_s = seconds_per_step * (self.job.max_steps - step.step)
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return ClaimRepository(session).record_step(
                 self.claim, step, lease_s=self.lease_s, eta_s=eta_s, stage=stage, keep=keep
             )
 
     def copy_common_steps(self, *, num_steps: int) -> None:
         """Makes the steps of the common adaptation the job's own."""
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             ClaimRepository(session).copy_common_steps(self.claim, num_steps=num_steps)
 
     def finish_adapting(self, *, adapter: AdapterRecord | None, usage: Mapping[str, Any]) -> Phase:
         """adapting -> adapted, or cancelled if that was asked for meanwhile."""
         self.closing = True
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return ClaimRepository(session).finish_adapting(self.claim, adapter=adapter, usage=usage)
 
     def finish_sampling(
@@ -77,24 +77,24 @@ class JobRecord:
     ) -> None:
         """sampling -> succeeded."""
         self.closing = True
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             ClaimRepository(session).finish_sampling(self.claim, candidates=candidates, results=results, usage=usage)
 
     def fail(self, code: str, message: str) -> None:
         """Ends the job as failed."""
         log.warning("job failed", code=code, message=message)
         self.closing = True
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             ClaimRepository(session).fail(self.claim, code=code, message=message)
 
     def cancel(self) -> None:
         """Ends the job as cancelled."""
         self.closing = True
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             ClaimRepository(session).cancel(self.claim)
 
     def release(self) -> Phase:
         """Gives the job back unfinished, for another worker to take."""
         self.closing = True
-        with transaction(self._sessions) as session:
+        with transaction(self.sessions) as session:
             return ClaimRepository(session).release(self.claim)

@@ -31,6 +31,15 @@ def register(
     ],
     *,
     revision: Annotated[str | None, typer.Option("--revision", help="Of a hub model.")] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            "--adapter",
+            help="The base model's own LoRA adapter: a folder, a downloaded zip, a hub id or bundled:NAME. "
+            "Merged into the base for new adapters, and what `start: continue` goes on with.",
+        ),
+    ] = None,
+    adapter_revision: Annotated[str | None, typer.Option("--adapter-revision", help="Of a hub adapter.")] = None,
     database_url: Annotated[
         str | None,
         typer.Option("--database-url", envvar="ARCADAPT_DATABASE_URL", help="Else the stack's in this folder."),
@@ -38,8 +47,10 @@ def register(
 ) -> None:
     """Make a base model known to the service, or say anew where it comes from. Workers must be able to read it."""
     from arcadapt.cli import registering
+    from jobs.claims import BaseModelSource
 
-    registering.register(name, source, revision=revision, database_url=database_url)
+    base = BaseModelSource(source, revision, adapter, adapter_revision)
+    registering.register(name, base, database_url=database_url)
 
 
 @app.command()

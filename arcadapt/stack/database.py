@@ -1,10 +1,13 @@
 """What the stack and the commands do to the service's database."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import Engine
 
+from jobs.claims import BaseModelSource
 from jobs.database import make_engine, make_session_factory, transaction
 from jobs.migrating import upgrade
 from jobs.repositories import BaseModelRepository
@@ -16,10 +19,12 @@ def prepare_database(url: str) -> None:
         upgrade(engine)
 
 
-def register_base_model(url: str, *, name: str, source: str, revision: str | None = None) -> None:
+def register_base_model(
+    url: str, *, name: str, base: BaseModelSource, adapter_config: Mapping[str, Any] | None = None
+) -> None:
     """Registers a base model with the service that uses this database, or says anew where it comes from."""
     with _engine(url) as engine, transaction(make_session_factory(engine)) as session:
-        BaseModelRepository(session).register(name, source, revision=revision)
+        BaseModelRepository(session).register(name, **asdict(base), adapter_config=adapter_config)
 
 
 @contextmanager

@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from jobs.claims import BaseModelSource
 from jobs.errors import UnknownBaseModel
 from jobs.models import BaseModelRow
-from jobs.repositories.base import Repository
+from jobs.repositories.base import Repository, lease_until, now, storable
 
 
 class MergeState(StrEnum):
-    """Whether a base model can be loaded as it is."""
+    """Whether a base model's own adapter has been folded into it; one without an adapter is `merged` as it is."""
 
-    MERGED = "merged"
     NEEDS_MERGE = "needs_merge"
+    MERGING = "merging"
+    MERGED = "merged"
+    FAILED = "failed"
 
 
 class BaseModelRepository(Repository):
@@ -40,19 +43,86 @@ class BaseModelRepository(Repository):
         *,
         revision: str | None = None,
         adapter_source: str | None = None,
-        manifest: Mapping[str, Any] | None = None,
-        merge_state: MergeState = MergeState.MERGED,
+        adapter_revision: str | None = None,
+        adapter_config: Mapping[str, Any] | None = None,
+        checked: bool = True,
     ) -> BaseModelRow:
-        """Adds a base model, or says anew where the one of this name comes from."""
+        """Adds a base model, or says anew where the one of this name comes from.
+
+        A worker has yet to merge one with an adapter, and to look at one that is not `checked`.
+        """
+        ready = checked and adapter_source is None
         fields = {
             "source": source,
             "revision": revision,
             "adapter_source": adapter_source,
-            "manifest": None if manifest is None else dict(manifest),
-            "merge_state": merge_state.value,
+            "adapter_revision": adapter_revision,
+            "adapter_config": None if adapter_config is None else dict(adapter_config),
+            "manifest": None,
+            "merge_state": (MergeState.MERGED if ready else MergeState.NEEDS_MERGE).value,
+            "merge_expires_at": None,
+            "error": None,
         }
         statement = insert(BaseModelRow).values(name=name, **fields)
         statement = statement.on_conflict_do_update(index_elements=["name"], set_=fields)
         return self._session.scalars(
             statement.returning(BaseModelRow), execution_options={"populate_existing": True}
         ).one()
+
+    def waiting(self) -> Sequence[str]:
+        """Names of base models that a worker should look at."""
+        return self._session.scalars(select(BaseModelRow.name).where(_waiting()).order_by(BaseModelRow.name)).all()
+
+    def begin_merge(self, name: str, *, lease_s: float) -> BaseModelSource | None:
+        """Takes a base model that waits to be looked at, for so long; None if there is none of this name."""
+        row = self._session.scalar(select(BaseModelRow).where(BaseModelRow.name == name, _waiting()).with_for_update())
+        if row is None:
+            return None
+        row.merge_state = MergeState.MERGING.value
+        row.merge_expires_at = lease_until(lease_s)
+        return BaseModelSource.of(row)
+
+    def end_merge(
+        self,
+        name: str,
+        base: BaseModelSource,
+        *,
+        adapter_config: Mapping[str, Any] | None,
+        manifest: Mapping[str, Any] | None,
+    ) -> None:
+        """Records that the base model can be used, unless its name means another one by now."""
+        self._note(
+            name,
+            base,
+            merge_state=MergeState.MERGED.value,
+            adapter_config=adapter_config,
+            manifest=manifest,
+            error=None,
+        )
+
+    def fail_merge(self, name: str, base: BaseModelSource, *, error: str) -> None:
+        """Records why the base model cannot be used, unless another worker could, or its name means another one."""
+        self._note(name, base, merge_state=MergeState.FAILED.value, error=storable(error))
+
+    def _note(self, name: str, base: BaseModelSource, **fields: Any) -> None:  # noqa: ANN401 - column values
+        # The same sources give the same merged model, so it does not matter whose merge this was.
+        row = BaseModelRow
+        self._session.execute(
+            update(row)
+            .where(
+                row.name == name,
+                row.merge_state != MergeState.MERGED.value,
+                row.source == base.source,
+                row.revision.is_not_distinct_from(base.revision),
+                row.adapter_source.is_not_distinct_from(base.adapter_source),
+                row.adapter_revision.is_not_distinct_from(base.adapter_revision),
+            )
+            .values(merge_expires_at=None, **fields)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _waiting() -> Any:  # noqa: ANN401 - a SQL expression
+    row = BaseModelRow
+    abandoned = and_(row.merge_state == MergeState.MERGING.value, row.merge_expires_at < now())
+    return or_(row.merge_state == MergeState.NEEDS_MERGE.value, abandoned)

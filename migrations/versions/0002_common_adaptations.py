@@ -54,7 +54,6 @@ def upgrade() -> None:
 
     op.add_column("base_models", sa.Column("adapter_revision", sa.Text(), nullable=True))
     op.add_column("base_models", sa.Column("adapter_config", _nullable_json(), nullable=True))
-    op.add_column("base_models", sa.Column("merge_owner", sa.Text(), nullable=True))
     op.add_column("base_models", sa.Column("merge_expires_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("base_models", sa.Column("error", sa.Text(), nullable=True))
     op.create_check_constraint(
@@ -66,7 +65,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_constraint(op.f("ck_base_models_merge_state"), "base_models")
-    for column in ("error", "merge_expires_at", "merge_owner", "adapter_config", "adapter_revision"):
+    for column in ("error", "merge_expires_at", "adapter_config", "adapter_revision"):
         op.drop_column("base_models", column)
     op.drop_column("training_steps", "stage")
     op.drop_column("jobs", "group_index")

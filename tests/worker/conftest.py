@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from arc_engine.adaptation.adapt import adapt
+from arc_engine.base_models.loading import load_base
+from arc_engine.settings import AdaptationSettings, PromptSettings
+from arc_engine.tasks import parse_task
 from jobs.artifacts import ArtifactStore
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import BaseModelRepository
-from tests.worker.desk import Desk
+from tests.worker.desk import TASK, Desk
 from worker.warm import WarmModels
 from worker.workshop import Workshop
+
+BASE_ADAPTER = AdaptationSettings(
+    lora_rank=3, lora_alpha=6, target_modules=("q_proj", "v_proj"), max_steps=3, learning_rate=0.05, seed=7
+)
 
 
 @pytest.fixture
@@ -30,7 +38,7 @@ def models() -> Iterator[WarmModels]:
 
 @pytest.fixture
 def new_workshop(models: WarmModels, tmp_path: Path) -> Callable[..., Workshop]:
-    def create(*, job_timeout_s: float = 600.0) -> Workshop:
+    def create(*, job_timeout_s: float = 600.0, models: WarmModels = models) -> Workshop:
         work_dir = tmp_path / "work"
         work_dir.mkdir(exist_ok=True)
         return Workshop(
@@ -47,3 +55,15 @@ def new_workshop(models: WarmModels, tmp_path: Path) -> Callable[..., Workshop]:
 @pytest.fixture
 def workshop(new_workshop: Callable[..., Workshop]) -> Workshop:
     return new_workshop()
+
+
+@pytest.fixture(scope="session")
+def base_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a LoRA adapter that was trained on the tiny base. Read only."""
+    task = parse_task(TASK)[0]
+    adaptation = adapt(
+        load_base(tiny_base), [task], settings=BASE_ADAPTER, prompt=PromptSettings(), observe=lambda _: None
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny-adapter"
+    adaptation.adapter.save(folder)
+    return folder

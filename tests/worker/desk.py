@@ -1,13 +1,14 @@
 """Jobs for worker tests: submitted to a real database, claimed, looked at."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import parse_task
 from jobs.database import SessionFactory, transaction
-from jobs.models import Job
-from jobs.repositories import ClaimRepository, JobRepository
+from jobs.models import Job, StepRow
+from jobs.repositories import ClaimRepository, JobRepository, StepRepository
 from jobs.submission import submit
 from worker.record import JobRecord
 
@@ -37,6 +38,18 @@ class Desk:
         with transaction(self.sessions) as session:
             batch = submit(session, {"t": parse_task(task)}, SolveSettings.model_validate(settings))
             return batch.jobs[0].id
+
+    def submit_batch(self, tasks: Mapping[str, dict[str, Any]], *, settings: dict[str, Any]) -> list[UUID]:
+        with transaction(self.sessions) as session:
+            parsed = {task_id: parse_task(task) for task_id, task in tasks.items()}
+            return [job.id for job in submit(session, parsed, SolveSettings.model_validate(settings)).jobs]
+
+    def steps(self, job_id: UUID) -> Sequence[StepRow]:
+        with transaction(self.sessions) as session:
+            return StepRepository(session).after(job_id)
+
+    def losses(self, job_id: UUID) -> list[float]:
+        return [row.loss for row in self.steps(job_id)]
 
     def claim_for_adapting(self, job_id: UUID, *, lease_s: float = LEASE_S) -> JobRecord:
         with transaction(self.sessions) as session:
