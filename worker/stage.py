@@ -45,7 +45,8 @@ def train(
     try:
         adaptation = adapt(base, tasks, settings=settings, prompt=prompt, observe=recorder, initial=initial)
     except Diverged as error:  # counted as the job's record counts
-        raise Diverged(recorder.before.num_steps + error.step, error.loss, error.grad_norm) from error
+        number = recorder.before.num_steps + error.step
+        raise Diverged(number, error.loss, error.grad_norm, error.divergence_norm) from error
     recorder.finish()
     return Trained(adaptation, tuple(recorder.steps), recorder.num_tokens)
 
