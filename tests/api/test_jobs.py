@@ -96,7 +96,8 @@ def test_losses_as_csv_hold_the_same_numbers(client: TestClient, worker: Any, jo
     assert answer.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     items = client.get(job["links"]["losses"]).json()["items"]
-    assert [{name: float(value) for name, value in row.items()} for row in rows] == items
+    assert {row["stage"] for row in rows} == {item.pop("stage") for item in items} == {"task"}
+    assert [{name: float(value) for name, value in row.items() if name != "stage"} for row in rows] == items
 
 
 def test_candidates_are_listed_best_first(client: TestClient, worker: Any, job: dict[str, Any]):

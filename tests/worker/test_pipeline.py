@@ -18,36 +18,17 @@ from jobs.repositories import (
     ClaimRepository,
     JobRepository,
     OutboxRepository,
-    StepRepository,
 )
 from jobs.states import Phase
 from tests.worker.desk import QUICK, TASK, Desk
+from tests.worker.watching import after_step
 from worker.pipeline import adapt_job, sample_job
-from worker.record import JobRecord
 from worker.workshop import Workshop
 
 LARGE = {
     "train": [{"input": [[1] * 20] * 20, "output": [[2] * 20] * 20}],
     "test": [{"input": [[1] * 20] * 20}],
 }
-
-
-def losses(desk: Desk, job_id: UUID) -> list[float]:
-    with transaction(desk.sessions) as session:
-        return [row.loss for row in StepRepository(session).after(job_id)]
-
-
-def after_step(record: JobRecord, step: int, do: Callable[[], object]) -> None:
-    """Does something right after a step was recorded, from outside, as a client or another worker would."""
-    recorded = record.step
-
-    def record_and_do(taken: AdaptationStep, **how: Any) -> bool:
-        answer = recorded(taken, **how)
-        if taken.step == step:
-            do()
-        return answer
-
-    record.step = record_and_do  # type: ignore[method-assign]
 
 
 def cancel(desk: Desk, job_id: UUID) -> None:
@@ -61,7 +42,7 @@ def test_a_job_is_adapted_then_answered(desk: Desk, workshop: Workshop):
 
     adapted = desk.job(job_id)
     assert adapted.phase is Phase.ADAPTED
-    assert (adapted.step, adapted.max_steps, len(losses(desk, job_id))) == (5, 5, 5)
+    assert (adapted.step, adapted.max_steps, len(desk.losses(job_id))) == (5, 5, 5)
     assert adapted.usage["adapt_s"] > 0
     assert adapted.usage["train_tokens"] > 5 * 2 * 20
     with transaction(desk.sessions) as session:
@@ -89,15 +70,15 @@ def test_adaptation_null_answers_with_the_base_model(desk: Desk, workshop: Works
     sample_job(desk.claim_for_sampling(job_id), workshop=workshop)
     assert desk.job(job_id).phase is Phase.SUCCEEDED
     assert desk.job(job_id).adapter is None
-    assert losses(desk, job_id) == []
+    assert desk.losses(job_id) == []
 
 
 def test_the_same_job_twice_has_the_same_losses_whatever_ran_between(desk: Desk, workshop: Workshop):
     first, other, second = desk.submit(), desk.submit(settings=QUICK | {"adaptation": {"max_steps": 3}}), desk.submit()
     for job_id in (first, other, second):
         adapt_job(desk.claim_for_adapting(job_id), workshop=workshop)
-    assert losses(desk, first) == losses(desk, second)
-    assert losses(desk, first)[:3] != losses(desk, other)
+    assert desk.losses(first) == desk.losses(second)
+    assert desk.losses(first)[:3] != desk.losses(other)
 
 
 def test_test_outputs_that_the_client_sent_do_not_change_training(desk: Desk, workshop: Workshop):
@@ -110,7 +91,7 @@ def test_test_outputs_that_the_client_sent_do_not_change_training(desk: Desk, wo
         record = desk.claim_for_adapting(job_id)
         assert not hasattr(record.job.task.test[0], "output")
         adapt_job(record, workshop=workshop)
-        curves.append(losses(desk, job_id))
+        curves.append(desk.losses(job_id))
     assert len(curves[0]) == 5
     assert curves[0] == curves[1] == curves[2]
 
@@ -121,7 +102,7 @@ def test_a_cancel_stops_within_one_step(desk: Desk, workshop: Workshop):
     after_step(record, 2, lambda: cancel(desk, job_id))
     adapt_job(record, workshop=workshop)
     assert desk.job(job_id).phase is Phase.CANCELLED
-    assert len(losses(desk, job_id)) <= 3
+    assert len(desk.losses(job_id)) <= 3
     assert list(workshop.work_dir.iterdir()) == []
 
 
@@ -136,7 +117,7 @@ def test_a_shutdown_gives_the_job_back_and_the_next_worker_gets_the_same_losses(
     assert (desk.job(job_id).phase, desk.job(job_id).requeues) == (Phase.QUEUED, 0)
 
     adapt_job(desk.claim_for_adapting(job_id), workshop=new_workshop())
-    assert losses(desk, job_id) == losses(desk, undisturbed)
+    assert desk.losses(job_id) == desk.losses(undisturbed)
 
 
 def test_a_worker_that_lost_its_lease_records_nothing_more(desk: Desk, workshop: Workshop):
@@ -152,7 +133,7 @@ def test_a_worker_that_lost_its_lease_records_nothing_more(desk: Desk, workshop:
     adapt_job(late, workshop=workshop)
     job = desk.job(job_id)
     assert (job.phase, job.attempt, job.adapter) == (Phase.ADAPTING, 2, None)
-    assert losses(desk, job_id) == []
+    assert desk.losses(job_id) == []
 
 
 def test_what_a_worker_that_lost_its_lease_has_stored_is_removed(desk: Desk, workshop: Workshop, tmp_path: Path):
