@@ -11,6 +11,7 @@
     ├── TaskTooLong (ValueError)         the prompt does not fit into the context
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
     ├── PrecisionUnsupported (ValueError) this machine cannot train in the precision
+    ├── RunMismatch (ValueError)         the folder holds a training run of another recipe
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity, or a gradient beyond all bounds
     ├── AdaptationStopped                somebody asked the training loop to stop between two steps
     ├── AdapterRefused (ValueError)      the sampler does not take this adapter
@@ -105,6 +106,12 @@ class PrecisionUnsupported(EngineError, ValueError):
     """This machine, or what is installed on it, cannot train in the precision that the settings ask for."""
 
     code = "precision_unsupported"
+
+
+class RunMismatch(EngineError, ValueError):
+    """A training run cannot go on with another recipe, or on other tasks, than it began with."""
+
+    code = "run_mismatch"
 
 
 class Diverged(EngineError, ArithmeticError):

@@ -23,10 +23,15 @@ STATE: Final = "state.json"
 class RunState:
     """Where a run stands. `tokens` without padding; `elapsed_s` of wall time over all its sittings."""
 
+    fingerprint: str
+    """Of recipe and data: what a run may be resumed with."""
     step: int = 0
     tokens: int = 0
     elapsed_s: float = 0.0
     stream: StreamState = field(default_factory=StreamState)
+    loss_scale: float = 1.0
+    validated_step: int = -1
+    """The last step after which the validation tasks were measured."""
 
 
 def latest_checkpoint(out_dir: Path) -> Path | None:
@@ -64,6 +69,11 @@ def load_checkpoint(checkpoint: Path, weights: Mapping[str, Tensor], optimiser: 
         index, _, name = key.partition(".")
         states.setdefault(int(index), {})[name] = tensor
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+    return read_state(checkpoint)
+
+
+def read_state(checkpoint: Path) -> RunState:
+    """The run state of a checkpoint."""
     value = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     return RunState(**{**value, "stream": StreamState(**value["stream"])})
 

@@ -1,11 +1,11 @@
-"""The tasks of a run: read, chosen, and the validation tasks kept apart from the training tasks."""
+"""The tasks of a run: read, chosen, kept apart from validation, and checked against the evaluation splits."""
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arc_engine.base_finetuning.recipe import Recipe, TaskSource, TrainingPrompt
+from arc_engine.datasets.contamination import EvaluationGuard
 from arc_engine.datasets.sources import TaskJson, load_tasks
+from arc_engine.datasets.subsets import Subset, take
 from arc_engine.errors import InvalidTaskSource
 from arc_engine.tasks import Pair, parse_task
 
@@ -39,48 +39,58 @@ class Data:
 
     parts: tuple[Part, ...]
     validation: tuple[SolvedTask, ...]
+    evaluation_tasks: dict[str, str]
+    """Training tasks found to be evaluation tasks, and which; trained on only if that was allowed."""
 
 
-def load_data(recipe: Recipe) -> Data:
-    """Reads the sources of the recipe. A task that validation has, under whatever id, is not trained on.
+def load_data(recipe: Recipe, *, allow_evaluation_tasks: bool = False) -> Data:
+    """Reads the sources of the recipe. A task that validation has, under whatever id and view, is not trained on.
 
-    Raises `InvalidTaskSource` for sources that cannot be read, that leave nothing, or tasks without their outputs.
+    Raises `InvalidTaskSource` for sources that cannot be read, that leave nothing, or tasks without their outputs, and
+    `ContaminatedDataset` for evaluation tasks to train on, unless the recipe leaves them out or they are allowed.
     """
-    validation = () if recipe.validation is None else _solved(recipe.validation, seed=recipe.seed)
-    held_out = {frozenset(task.pairs) for task in validation}
+    validation = {} if recipe.validation is None else _documents(recipe.validation)
+    held_out, guard = EvaluationGuard([validation]), EvaluationGuard()
+    evaluation_tasks: dict[str, str] = {}
     parts = []
     for source in recipe.data:
-        tasks = tuple(task for task in _solved(source, seed=recipe.seed) if frozenset(task.pairs) not in held_out)
-        if not tasks:
-            raise InvalidTaskSource(f"{source.source}: all its tasks are validation tasks")
-        parts.append(Part(tasks, source.prompt, source.weight))
-    return Data(tuple(parts), validation)
+        documents = _documents(source)
+        found = guard.find(documents)
+        evaluation_tasks |= found
+        dropped = set(held_out.find(documents))
+        if recipe.evaluation_tasks == "leave_out":
+            dropped |= set(found)
+        elif not allow_evaluation_tasks:
+            guard.check({task_id: documents[task_id] for task_id in found if task_id not in dropped})
+        kept = {task_id: document for task_id, document in documents.items() if task_id not in dropped}
+        if not kept:
+            raise InvalidTaskSource(f"{source.source}: no task is left, without those of validation and evaluation")
+        parts.append(Part(_solved(kept, source=source.source), source.prompt, source.weight))
+    validation_source = "" if recipe.validation is None else recipe.validation.source
+    return Data(tuple(parts), _solved(validation, source=validation_source), evaluation_tasks)
 
 
-def _solved(source: TaskSource, *, seed: int) -> tuple[SolvedTask, ...]:
+def _documents(source: TaskSource) -> dict[str, TaskJson]:
     documents = load_tasks([source.source])
-    chosen = _chosen(sorted(documents), source=source, seed=seed)
-    return tuple(_solved_task(task_id, documents[task_id], source=source.source) for task_id in chosen)
-
-
-def _chosen(task_ids: Sequence[str], *, source: TaskSource, seed: int) -> list[str]:
-    for task_id in (*(source.ids or ()), *source.exclude):
-        if task_id not in task_ids:
-            raise InvalidTaskSource(f"{source.source}: has no task {task_id}")
-    wanted = task_ids if source.ids is None else source.ids
-    chosen = [task_id for task_id in wanted if task_id not in source.exclude]
-    if source.limit is not None and source.limit < len(chosen):
-        chosen = sorted(random.Random(f"limit {seed}").sample(chosen, source.limit))
+    for task_id in source.exclude:
+        if task_id not in documents:
+            raise InvalidTaskSource(f"{source.source}: has no task {task_id} to exclude")
+        del documents[task_id]
+    subset = Subset(limit=source.limit, ids=source.ids, seed=source.seed, shortest=source.shortest)
+    chosen = take(documents, subset)
     if not chosen:
-        raise InvalidTaskSource(f"{source.source}: no tasks are left")
+        raise InvalidTaskSource(f"{source.source}: no task is left")
     return chosen
 
 
-def _solved_task(task_id: str, document: TaskJson, *, source: str) -> SolvedTask:
-    task, solution = parse_task(document)
-    tests = []
-    for number, (grid, output) in enumerate(zip(task.test, solution.outputs, strict=True)):
-        if output is None:
-            raise InvalidTaskSource(f"{source}: task {task_id} has no output for test input {number}")
-        tests.append(Pair(grid, output))
-    return SolvedTask(task_id, task.train, tuple(tests))
+def _solved(documents: dict[str, TaskJson], *, source: str) -> tuple[SolvedTask, ...]:
+    tasks = []
+    for task_id in sorted(documents):  # the draws do not depend on the order in which the source came
+        task, solution = parse_task(documents[task_id])
+        tests = []
+        for number, (grid, output) in enumerate(zip(task.test, solution.outputs, strict=True)):
+            if output is None:
+                raise InvalidTaskSource(f"{source}: task {task_id} has no output for test input {number}")
+            tests.append(Pair(grid, output))
+        tasks.append(SolvedTask(task_id, task.train, tuple(tests)))
+    return tuple(tasks)

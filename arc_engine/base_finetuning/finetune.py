@@ -4,45 +4,50 @@ import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
 from arc_engine.base_finetuning.checkpoint import RunState
-from arc_engine.base_finetuning.data import load_data
+from arc_engine.base_finetuning.data import Data, load_data
 from arc_engine.base_finetuning.recipe import Recipe
 from arc_engine.base_finetuning.run import FineTuning, train
-from arc_engine.base_finetuning.trainable import trainable
-from arc_engine.base_models.loading import load_base
+from arc_engine.base_finetuning.trainable import ADAPTER_FOLDER, MODEL_FOLDER, trainable
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.sources import resolve
 
 
-def finetune_base(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], None] | None = None) -> Path:
+def finetune_base(
+    recipe: Recipe,
+    *,
+    out_dir: Path,
+    allow_evaluation_tasks: bool = False,
+    on_step: Callable[[RunState], None] | None = None,
+) -> Path:
     """Fine-tunes until the recipe's budget is used; the folder of the adapter, or of the model.
 
     Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result
     is bit for bit that of an uninterrupted run on the same machine, with the same number of threads and processes.
+    Several processes of `accelerate launch` share the work. `on_step` is called after every step.
 
-    Raises `InvalidTaskSource`, `BaseModelError`, `EncoderUnsupported`, `TaskTooLong`, and `Diverged`, which leaves the
-    last checkpoint.
+    Raises `InvalidTaskSource`, `ContaminatedDataset`, `BaseModelError`, `PrecisionUnsupported`, `LoraUnsupported`,
+    `EncoderUnsupported`, `PromptUnsupported`, `TaskTooLong`, `RunMismatch` if `out_dir` holds a run of another recipe,
+    and `Diverged`, which leaves the last checkpoint.
     """
     accelerator = Accelerator()
+    data = load_data(recipe, allow_evaluation_tasks=allow_evaluation_tasks)
+    folder = resolve(recipe.base_model)
     out_dir.mkdir(parents=True, exist_ok=True)
-    data = load_data(recipe)
-    base = load_base(resolve(recipe.base_model), device=str(accelerator.device))
-    with trainable(base, recipe) as trained:
+    with trainable(folder, recipe, device=str(accelerator.device)) as trained:
         run = FineTuning(recipe, data, trained, accelerator=accelerator, out_dir=out_dir)
         train(run, on_step=on_step)
         if accelerator.is_main_process:
-            folder = trained.save(out_dir)
-            _write_manifest(out_dir, run=run, written=folder, base_folder=base.folder)
+            _write_manifest(out_dir, run=run, data=data, written=trained.save(out_dir), base_folder=folder)
     accelerator.wait_for_everyone()
-    return out_dir / ("model" if recipe.full else "adapter")
+    return out_dir / (MODEL_FOLDER if recipe.full else ADAPTER_FOLDER)
 
 
-def _write_manifest(out_dir: Path, *, run: FineTuning, written: Path, base_folder: Path) -> None:
-    manifest: dict[str, Any] = {
+def _write_manifest(out_dir: Path, *, run: FineTuning, data: Data, written: Path, base_folder: Path) -> None:
+    manifest = {
         "kind": "base fine-tuning",
         "recipe": run.recipe.model_dump(mode="json"),
         "base": {"name": base_folder.name, "files": hash_folder(base_folder)},
@@ -52,7 +57,8 @@ def _write_manifest(out_dir: Path, *, run: FineTuning, written: Path, base_folde
         "elapsed_s": round(run.state.elapsed_s, 1),
         "validation": run.last_validation,
         "trained_on": list(run.corpus.task_ids),
-        "left_out": list(run.corpus.left_out),
+        "too_long": list(run.corpus.left_out),
+        "evaluation_tasks": data.evaluation_tasks,
         "versions": {package: version(package) for package in ("torch", "transformers", "peft", "accelerate")},
     }
     (out_dir / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")

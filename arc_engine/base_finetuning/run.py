@@ -1,6 +1,5 @@
 """The base fine-tuning loop: batches, step, log, checkpoint, validate, until the budget is used."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,21 +9,27 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from arc_engine.adaptation.batches import batch_loss, collate
 from arc_engine.adaptation.examples import Example
-from arc_engine.base_finetuning.checkpoint import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
+from arc_engine.base_finetuning.checkpoint import (
+    RunState,
+    latest_checkpoint,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from arc_engine.base_finetuning.corpus import Corpus
 from arc_engine.base_finetuning.data import Data
 from arc_engine.base_finetuning.log import RunLog
+from arc_engine.base_finetuning.optimiser import Optimiser
 from arc_engine.base_finetuning.recipe import Recipe
 from arc_engine.base_finetuning.schedule import learning_rate
 from arc_engine.base_finetuning.stream import BatchStream
 from arc_engine.base_finetuning.trainable import Trainable
 from arc_engine.base_finetuning.validation import ValidationSet
-from arc_engine.errors import Diverged
+from arc_engine.errors import RunMismatch
+from arc_engine.hashing import hash_text
 
 
 class FineTuning:
@@ -44,20 +49,19 @@ class FineTuning:
         self.trained = trained
         self.corpus = Corpus(recipe, data.parts, base.tokenizer, max_tokens=max_tokens)
         self.stream = BatchStream(self.corpus, recipe)
-        self.state = RunState()
         self._accelerator = accelerator
-        self._weights = list(trained.weights.values())
-        self._optimiser = torch.optim.AdamW(
-            self._weights,
-            lr=recipe.optimisation.learning_rate,
-            weight_decay=recipe.optimisation.weight_decay,
-            fused=True,
+        self._fingerprint = hash_text(f"{recipe.fingerprint()} {data}")
+        self._optimiser = Optimiser(
+            list(trained.weights.values()),
+            settings=recipe.optimisation,
+            accelerator=accelerator,
+            is_float16=base.precision == "float16",
         )
         self._validation = (
             ValidationSet(recipe, data.validation, base.tokenizer, max_tokens=max_tokens) if data.validation else None
         )
         self._log = RunLog(out_dir)
-        self._resume()
+        self.state = self._resume()
         self._started = time.monotonic() - self.state.elapsed_s
         self._checkpointed_s = self.state.elapsed_s
         self._logged = self.state
@@ -67,6 +71,7 @@ class FineTuning:
         """Share of the budget that is used, 0..1; of wall time by the first process's clock."""
         if self.recipe.max_steps is not None:
             return min(1.0, self.state.step / self.recipe.max_steps)
+        elapsed_s: float
         (elapsed_s,) = broadcast_object_list([self._elapsed_s])
         return min(1.0, elapsed_s / ((self.recipe.hours or 0.0) * 3600))
 
@@ -82,19 +87,20 @@ class FineTuning:
     def step(self, progress: float) -> None:
         """One update. Raises `Diverged` on a loss or gradient that is not finite."""
         batches = [self.stream.next_batch() for _ in range(self.recipe.gradient_accumulation)]
-        self._optimiser.zero_grad()
-        loss = self._backward(batches)
-        self._sum_gradients()
-        grad_norm = clip_grad_norm_(self._weights, self.recipe.optimisation.max_grad_norm).item()
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise Diverged(self.state.step + 1, loss, grad_norm)
         rate = learning_rate(self.recipe.optimisation, step=self.state.step, progress=progress)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.step()
-        tokens = self.state.tokens + sum(len(example) for batch in batches for example in batch)
-        self.state = RunState(self.state.step + 1, tokens, self._elapsed_s, self.stream.state)
-        if self.state.step % self.recipe.log_every_steps == 0:
+        number = self.state.step + 1
+        loss, grad_norm = self._optimiser.step(
+            number, lambda scale: self._backward(number, batches, scale=scale), learning_rate=rate
+        )
+        self.state = replace(
+            self.state,
+            step=number,
+            tokens=self.state.tokens + sum(len(example) for batch in batches for example in batch),
+            elapsed_s=self._elapsed_s,
+            stream=self.stream.state,
+            loss_scale=self._optimiser.loss_scale,
+        )
+        if number % self.recipe.log_every_steps == 0:
             self._log_step(loss, grad_norm=grad_norm, rate=rate, progress=progress)
 
     def keep_up(self) -> None:
@@ -113,41 +119,35 @@ class FineTuning:
         self.state = replace(self.state, elapsed_s=self._elapsed_s)
         self._checkpointed_s = self._elapsed_s
         if self._accelerator.is_main_process:
-            save_checkpoint(self.out_dir, self.trained.weights, self._optimiser, self.state)
+            save_checkpoint(self.out_dir, self.trained.weights, self._optimiser.adamw, self.state)
 
     def validate(self) -> None:
-        """Measures the validation tasks now and logs the result; only the first process does."""
-        if self._validation is None or not self._accelerator.is_main_process:
-            return
-        last = self.last_validation
-        if last is not None and last["step"] == self.state.step:
+        """Measures the validation tasks now, unless that was just done, and logs the result."""
+        if self._validation is None or self.state.validated_step == self.state.step:
             return
         begun = time.monotonic()
-        report = self._validation.measure(self.trained.model, device=self.trained.base.device)
-        took_s = round(time.monotonic() - begun, 1)
-        self._log.write({"kind": "validation", "step": self.state.step, **asdict(report), "took_s": took_s})
+        with self.trained.answering(), self.trained.forward():
+            report = self._validation.measure(self.trained.base, accelerator=self._accelerator)
+        self.state = replace(self.state, validated_step=self.state.step)
+        if self._accelerator.is_main_process:
+            took_s = round(time.monotonic() - begun, 1)
+            self._log.write({"kind": "validation", "step": self.state.step, **asdict(report), "took_s": took_s})
 
-    def _backward(self, batches: list[list[Example]]) -> float:
-        """Adds the gradients of the mean loss over all targets of all batches; the loss, over all processes."""
+    def _backward(self, number: int, batches: list[list[Example]], *, scale: float) -> float:
+        """Adds the gradients of `scale` times the mean loss over all targets of all batches, those that are this
+        process's; the loss, over all processes."""
         num_targets = sum(sum(example.is_target) for batch in batches for example in batch)
         device = self.trained.base.device
         loss = torch.zeros((), device=device)
-        mine = batches[self._accelerator.process_index :: self._accelerator.num_processes]
-        for examples in mine:
-            batch = collate(examples, device=device)
-            share = batch_loss(self.trained.model, batch) * (len(batch.target_ids) / num_targets)
-            share.backward()  # type: ignore[no-untyped-call]
+        mine = range(self._accelerator.process_index, len(batches), self._accelerator.num_processes)
+        for place in mine:
+            batch = collate(batches[place], device=device)
+            with self.trained.training(f"{number} {place}"):
+                with self.trained.forward():
+                    share = batch_loss(self.trained.model, batch) * (len(batch.target_ids) / num_targets)
+                (share * scale).backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
         return float(self._accelerator.reduce(loss, reduction="sum").item())
-
-    def _sum_gradients(self) -> None:
-        if self._accelerator.num_processes == 1:
-            return
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._weights]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        summed: Tensor = self._accelerator.reduce(flat, reduction="sum")
-        for weights, part in zip(self._weights, summed.split([w.numel() for w in self._weights]), strict=True):
-            weights.grad = part.view_as(weights)
 
     def _log_step(self, loss: float, *, grad_norm: float, rate: float, progress: float) -> None:
         seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)
@@ -167,13 +167,20 @@ class FineTuning:
             )
         self._logged = self.state
 
-    def _resume(self) -> None:
+    def _resume(self) -> RunState:
+        """Where the run stands, everything put there."""
         checkpoint = latest_checkpoint(self.out_dir)
-        if checkpoint is not None:
-            self.state = load_checkpoint(checkpoint, self.trained.weights, self._optimiser)
-            self.stream.restore(self.state.stream)
+        if checkpoint is None:
+            state = RunState(fingerprint=self._fingerprint, loss_scale=self._optimiser.loss_scale)
+        elif read_state(checkpoint).fingerprint != self._fingerprint:
+            raise RunMismatch(f"{self.out_dir} holds a run of another recipe, or on other tasks: take another folder")
+        else:
+            state = load_checkpoint(checkpoint, self.trained.weights, self._optimiser.adamw)
+            self.stream.restore(state.stream)
+            self._optimiser.loss_scale = state.loss_scale
         if self._accelerator.is_main_process:
-            self._log.forget_after(self.state.step)
+            self._log.forget_after(state.step, validated_step=state.validated_step)
+        return state
 
 
 def train(run: FineTuning, *, on_step: Callable[[RunState], None] | None = None) -> None:

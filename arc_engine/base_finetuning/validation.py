@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 from torch.nn import functional
 
 from arc_engine.adaptation.batches import collate
@@ -14,6 +16,7 @@ from arc_engine.base_finetuning.corpus import writer_of
 from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.recipe import Recipe
 from arc_engine.base_finetuning.stream import cut
+from arc_engine.base_models.loading import LoadedBase
 from arc_engine.tokens import Tokenizer
 from arc_engine.views import View
 
@@ -52,31 +55,33 @@ class ValidationSet:
         self._num_answers = len(questions)
         self._questions = sorted((question for question in questions if len(question) <= max_tokens), key=len)
 
-    def measure(self, model: Any, *, device: str) -> Report:  # noqa: ANN401 - transformers is untyped
-        """One forward pass per question: greedy decoding would give the true answer exactly when the likeliest token
-        is the true one at every place of it, the end included. Leaves `model` in the mode that it was in."""
-        was_training = model.training
-        model.eval()
-        loss, num_tokens, right = 0.0, 0, 0
-        for batch in cut(self._questions, batch_tokens=BATCH_TOKENS):
-            batch_loss, batch_tokens, batch_right = _measure(model, batch, device=device)
-            loss, num_tokens, right = loss + batch_loss, num_tokens + batch_tokens, right + batch_right
-        model.train(was_training)
+    def measure(self, base: LoadedBase, *, accelerator: Accelerator) -> Report:
+        """One forward pass per question, shared among the processes.
+
+        Greedy decoding would give the true answer exactly when the likeliest token is the true one at every place of
+        it, the end included.
+        """
+        batches = cut(self._questions, batch_tokens=BATCH_TOKENS)
+        totals = torch.zeros(3, dtype=torch.float64, device=base.device)  # loss, tokens, exact answers
+        for batch in batches[accelerator.process_index :: accelerator.num_processes]:
+            totals += _measure(base.model, batch, device=base.device)
+        loss, num_tokens, num_right = accelerator.reduce(totals, reduction="sum").tolist()
         return Report(
             loss=loss / max(1, num_tokens),
-            accuracy=right / max(1, self._num_answers),
+            accuracy=num_right / max(1, self._num_answers),
             num_answers=self._num_answers,
             num_too_long=self._num_answers - len(self._questions),
         )
 
 
 @torch.no_grad()
-def _measure(model: Any, questions: Sequence[Example], *, device: str) -> tuple[float, int, int]:  # noqa: ANN401
-    """Summed loss, number of tokens of the answers, number of exact answers."""
+def _measure(model: Any, questions: Sequence[Example], *, device: str) -> Tensor:  # noqa: ANN401
+    """Summed loss, number of tokens of the answers, number of exact answers: `[3]`."""
     batch = collate(questions, device=device)
     hidden = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden[batch.is_labelled]).float()  # [num_labelled, vocab]
     is_right = torch.ones_like(batch.is_labelled)
     is_right[batch.is_labelled] = logits.argmax(-1) == batch.target_ids
-    loss = functional.cross_entropy(logits, batch.target_ids, reduction="sum").item()
-    return loss, len(batch.target_ids), int(is_right.all(1).sum())
+    loss = functional.cross_entropy(logits, batch.target_ids, reduction="sum")
+    found = [loss.item(), len(batch.target_ids), is_right.all(1).sum().item()]
+    return torch.tensor(found, dtype=torch.float64, device=device)

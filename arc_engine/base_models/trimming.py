@@ -149,7 +149,7 @@ def _write_tokenizer(base: LoadedBase, kept: Sequence[int], *, folder: Path) -> 
 def _cut(model: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformers is untyped
     """Cuts embeddings and output layer to the rows `kept`, and renumbers the special tokens of the configurations."""
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
-    cut = nn.Embedding.from_pretrained(embeddings.weight[kept].clone())  # [kept, width]
+    cut = nn.Embedding(len(kept), embeddings.embedding_dim, _weight=embeddings.weight[kept].clone())  # [kept, width]
     cut_head = nn.Linear(head.in_features, len(kept), bias=head.bias is not None)
     cut_head.weight = cut.weight if head.weight is embeddings.weight else nn.Parameter(head.weight[kept].clone())
     if head.bias is not None:

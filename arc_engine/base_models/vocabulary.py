@@ -55,7 +55,7 @@ def without_others(document: TokenizerJson, kept: Sequence[int]) -> TokenizerJso
         model["vocab"] = {text: new_id[old] for text, old in model["vocab"].items() if old in new_id}
     else:  # Unigram: pairs of piece and score, in the order of their ids
         model["vocab"] = [model["vocab"][old] for old in kept if old < len(model["vocab"])]
-        model["unk_id"] = new_id.get(model.get("unk_id"))
+        model["unk_id"] = None if model.get("unk_id") is None else new_id[model["unk_id"]]
     if "merges" in model:
         model["merges"] = [
             [left, right]

@@ -96,6 +96,9 @@ def finetune_base(
     ],
     hours: Annotated[float | None, typer.Option("--hours", min=0.001, help="Budget; else the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Budget in steps instead.")] = None,
+    allow_evaluation_tasks: Annotated[
+        bool, typer.Option("--allow-evaluation-tasks", help="Train on evaluation tasks of ARC-AGI-1 and -2 as well.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Teach a base model ARC tasks: a LoRA adapter, or all its weights. Several GPUs: `accelerate launch -m arcadapt`.
@@ -104,4 +107,5 @@ def finetune_base(
     """
     from arcadapt.cli import finetuning
 
-    finetuning.run(config, out, hours=hours, max_steps=max_steps, as_json=as_json)
+    options = finetuning.Options(hours, max_steps, allow_evaluation_tasks)
+    finetuning.run(config, out, options, as_json=as_json)

@@ -19,6 +19,7 @@ ERRORS: list[errors.EngineError] = [
     errors.TaskTooLong("no"),
     errors.BaseModelError("no"),
     errors.PrecisionUnsupported("no"),
+    errors.RunMismatch("no"),
     errors.Diverged(3, float("inf"), 2.0),
     errors.AdaptationStopped("no"),
     errors.AdapterRefused("no"),

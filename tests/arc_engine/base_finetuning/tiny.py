@@ -1,6 +1,7 @@
 """A recipe and tasks small enough for tests."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ NUM_TASKS = 6
 
 
 def small_task(number: int) -> dict[str, Any]:
-    """Three demonstrations and a test of a rule of colours, all grids 2x2."""
+    """Three demonstrations and a test; inputs of 3x3 random cells, outputs with two of their rows exchanged."""
+    rng = random.Random(number)
 
-    def pair(start: int) -> dict[str, list[list[int]]]:
-        before = [[(start + 3 * x + y) % 10 for x in range(2)] for y in range(2)]
-        return {"input": before, "output": [[(cell + number) % 10 for cell in row] for row in before]}
+    def pair() -> dict[str, list[list[int]]]:
+        before = [[rng.randrange(10) for _ in range(3)] for _ in range(3)]
+        return {"input": before, "output": [before[1], before[0], before[2]]}
 
-    return {"train": [pair(start) for start in range(3)], "test": [pair(7)]}
+    return {"train": [pair() for _ in range(3)], "test": [pair()]}
 
 
 def write_tasks(folder: Path) -> Path:
