@@ -24,7 +24,7 @@ def resolve_precision(precision: Precision, *, device: str) -> ResolvedPrecision
     if precision == "auto":
         return "bfloat16" if device.startswith("cuda") and has_bfloat16 else "float32"
     if precision == "bfloat16" and not has_bfloat16:
-        raise PrecisionUnsupported(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16; take float16")
+        raise PrecisionUnsupported("this GPU does not compute in bfloat16; take float16")
     if precision == "nf4" and find_spec("bitsandbytes") is None:
         raise PrecisionUnsupported("precision nf4 needs bitsandbytes: pip install 'arcadapt[nf4]'")
     if precision == "nf4" and not device.startswith(("cuda", "cpu")):

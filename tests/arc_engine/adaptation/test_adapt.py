@@ -1,14 +1,11 @@
 """Adapting a real tiny model: it learns, repeats bit for bit, and leaves no trace in the base."""
 
-import hashlib
 import json
 import math
-import random
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,19 +13,10 @@ from arc_engine.adaptation.adapt import adapt
 from arc_engine.adaptation.schedule import learning_rate_factor
 from arc_engine.base_models.loading import load_base
 from arc_engine.errors import AdaptationStopped, BaseModelError, Diverged, EncoderUnsupported, TaskTooLong
-from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
+from arc_engine.settings import AugmentationSettings, PromptSettings
 from arc_engine.tasks import parse_task
-
-MIRROR = {
-    "train": [
-        {"input": [[1, 2], [3, 4]], "output": [[2, 1], [4, 3]]},
-        {"input": [[5, 0, 7]], "output": [[7, 0, 5]]},
-        {"input": [[8], [9]], "output": [[8], [9]]},
-    ],
-    "test": [{"input": [[3, 2, 1]]}],
-}
-TASK, _ = parse_task(MIRROR)
-SETTINGS = AdaptationSettings(lora_rank=4, lora_alpha=8, max_steps=6, batch_size=2, learning_rate=5e-3, seed=7)
+from tests.arc_engine.adaptation.adapting import MIRROR, SETTINGS, TASK, adapt_to, changed, losses, numbers
+from tests.arc_engine.adaptation.lora_training import fingerprint, global_randomness, stir_global_randomness
 
 
 @pytest.fixture(scope="module", params=["tiny_base", "tiny_qwen2"])
@@ -41,44 +29,16 @@ def llama(tiny_base):
     return load_base(tiny_base, device="cpu")
 
 
-def run(base, task=TASK, *, settings=SETTINGS, observe=None):
-    steps = []
-
-    def record(step):
-        steps.append(step)
-        if observe is not None:
-            observe(step)
-
-    adaptation = adapt(base, [task], settings=settings, prompt=PromptSettings(), observe=record)
-    assert adaptation.num_steps == len(steps)
+def run(base, *tasks, settings=SETTINGS, observe=None):
+    adaptation, steps = adapt_to(base, *tasks, settings=settings, observe=observe)
     return adaptation.adapter, steps
 
 
-def changed(**values):
-    return SETTINGS.model_copy(update=values)
-
-
-def fingerprint(base):
-    """Everything about a model that an adaptation could leave changed."""
-    weights = hashlib.sha256()
-    for name, tensor in base.model.state_dict().items():
-        weights.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    modules = [(name, id(module), type(module), module.training) for name, module in base.model.named_modules()]
-    grads = [(name, weight.requires_grad, weight.grad) for name, weight in base.model.named_parameters()]
-    return weights.hexdigest(), modules, grads, hasattr(base.model, "peft_config")
-
-
 @pytest.fixture
-def global_randomness():
+def randomness():
     """Reads the global random state, which starts at one that no adaptation leaves behind."""
-    random.seed(101)
-    np.random.seed(102)
-    torch.manual_seed(103)
-    return _global_randomness
-
-
-def _global_randomness():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    stir_global_randomness()
+    return global_randomness
 
 
 def test_every_step_is_told_and_the_loss_falls(base):
@@ -112,7 +72,7 @@ def test_the_first_loss_is_that_of_the_base_model(base):
 def test_the_same_seed_gives_the_same_losses_and_weights_bit_for_bit(base):
     adapter, steps = run(base)
     again, steps_again = run(base)
-    assert [(s.loss, s.grad_norm, s.tokens) for s in steps] == [(s.loss, s.grad_norm, s.tokens) for s in steps_again]
+    assert numbers(steps) == numbers(steps_again)
     assert adapter.config == again.config
     assert all(torch.equal(adapter.tensors[name], again.tensors[name]) for name in adapter.tensors)
 
@@ -126,6 +86,8 @@ from arc_engine.adaptation.adapt import adapt
 from arc_engine.base_models.loading import load_base
 from arc_engine.settings import AdaptationSettings, PromptSettings
 from arc_engine.tasks import parse_task
+from tests.arc_engine.adaptation.adapting import MIRROR, SETTINGS, TASK, adapt_to, changed, losses, numbers
+from tests.arc_engine.adaptation.lora_training import fingerprint, global_randomness, stir_global_randomness
 request = json.loads(sys.stdin.read())
 torch.set_num_threads(request["num_threads"])
 torch.manual_seed(1234)  # somebody else's use of the global generator makes no difference
@@ -151,19 +113,19 @@ print(json.dumps(losses))
 def test_another_seed_gives_other_losses(llama):
     _, steps = run(llama)
     _, others = run(llama, settings=changed(seed=8))
-    assert [step.loss for step in steps] != [step.loss for step in others]
+    assert losses(steps) != losses(others)
 
 
-def test_the_base_and_the_global_random_state_are_as_before(base, global_randomness):
-    before, randomness = fingerprint(base), global_randomness()
+def test_the_base_and_the_global_random_state_are_as_before(base, randomness):
+    before, random_state = fingerprint(base), randomness()
     run(base)
     assert fingerprint(base) == before
-    assert global_randomness() == randomness
+    assert randomness() == random_state
 
 
 @pytest.mark.parametrize("error", [AdaptationStopped("cancelled"), KeyboardInterrupt(), ValueError("a fault of ours")])
-def test_an_observer_that_raises_stops_the_training_and_leaves_the_base_as_before(base, error, global_randomness):
-    before, randomness = fingerprint(base), global_randomness()
+def test_an_observer_that_raises_stops_the_training_and_leaves_the_base_as_before(base, error, randomness):
+    before, random_state = fingerprint(base), randomness()
     seen = []
 
     def stop(step):
@@ -176,7 +138,7 @@ def test_an_observer_that_raises_stops_the_training_and_leaves_the_base_as_befor
     assert raised.value is error
     assert seen == [1, 2]
     assert fingerprint(base) == before
-    assert global_randomness() == randomness
+    assert randomness() == random_state
 
 
 def test_a_step_that_is_not_finite_is_an_error_and_not_a_step(tiny_base):
@@ -187,8 +149,22 @@ def test_a_step_that_is_not_finite_is_an_error_and_not_a_step(tiny_base):
         run(base, observe=seen.append)
     assert diverged.value.step == 1
     assert math.isnan(diverged.value.loss)
+    assert str(diverged.value) == "step 1: the loss is nan"
     assert seen == []
     assert not hasattr(base.model, "peft_config")
+
+
+def test_a_gradient_beyond_its_bound_is_an_error_that_names_the_step(llama):
+    before = fingerprint(llama)
+    _, steps = run(llama)
+    norms = [step.grad_norm for step in steps]
+    bound = sorted(norms)[-2]  # all but one step are within it, one of them just so
+    with pytest.raises(
+        Diverged, match=rf"step {norms.index(max(norms)) + 1}: the gradient norm, .* is above"
+    ) as raised:
+        run(llama, settings=changed(divergence_norm=bound))
+    assert raised.value.grad_norm == max(norms)
+    assert fingerprint(llama) == before
 
 
 def test_a_base_that_carries_an_adapter_is_refused_and_left_alone(llama):
@@ -243,7 +219,7 @@ def test_test_outputs_sent_by_the_client_change_nothing(llama):
     assert right == wrong == TASK
     _, steps = run(llama, right)
     _, others = run(llama, wrong)
-    assert [step.loss for step in steps] == [step.loss for step in others]
+    assert losses(steps) == losses(others)
 
 
 def test_weight_decay_clipping_and_alpha_do_what_they_say(llama):
@@ -255,6 +231,50 @@ def test_weight_decay_clipping_and_alpha_do_what_they_say(llama):
     assert last_loss(max_grad_norm=1e-6) != plain
     assert last_loss(lora_alpha=16.0) != plain
     assert last_loss(lora_rank=2) != plain
+
+
+def test_tasks_share_one_adapter(llama):
+    other, _ = parse_task(
+        {**MIRROR, "train": [{"input": [[1, 1]], "output": [[2]]}, {"input": [[3]], "output": [[4]]}]}
+    )
+    settings = changed(max_steps=40, augmentation={"dihedral": False, "colours": False})
+    adaptation, steps = adapt_to(llama, TASK, other, settings=settings)
+    assert adaptation.left_out == ()
+    # The sequences of either task, of 32 and of 12 tokens, in every mixture of a batch of two.
+    assert {step.tokens for step in steps} == {2 * 32, 32 + 12, 2 * 12}
+    assert sum(losses(steps)[-5:]) < 0.5 * sum(losses(steps)[:5])
+
+
+def test_a_task_that_does_not_fit_is_left_out_of_a_common_adapter(llama):
+    large = [[1] * 30] * 30
+    long, _ = parse_task({"train": [{"input": large, "output": large}] * 2, "test": [{"input": large}]})
+    adaptation, steps = adapt_to(llama, long, TASK, settings=changed(max_seq_len=64))
+    assert adaptation.left_out == (0,)
+    assert losses(steps) == losses(adapt_to(llama, TASK, settings=changed(max_seq_len=64))[1])
+
+
+def test_training_goes_on_from_an_initial_adapter(llama):
+    first, _ = adapt_to(llama)
+    once, _ = adapt_to(llama, settings=changed(max_steps=1, learning_rate=1e-9, lora_rank=2), initial=first.adapter)
+    assert once.adapter.rank == 4, "its own, not the settings'"
+    assert once.adapter.tensors.keys() == first.adapter.tensors.keys()
+    for name, tensor in once.adapter.tensors.items():
+        torch.testing.assert_close(tensor, first.adapter.tensors[name], rtol=0, atol=1e-8)
+    (_, new), (_, further) = adapt_to(llama), adapt_to(llama, initial=first.adapter)
+    assert further[0].tokens == new[0].tokens
+    assert further[0].loss < new[0].loss
+
+
+def test_a_low_loss_or_the_end_of_the_time_stops_the_training_and_keeps_the_adapter(llama):
+    whole, steps = adapt_to(llama, settings=changed(max_steps=12))
+    low, first_ten = adapt_to(llama, settings=changed(max_steps=12, stop_loss=100.0))
+    late, first = adapt_to(llama, settings=changed(max_steps=12, time_budget_s=1e-6))
+    assert [a.stopped_by for a in (whole, low, late)] == ["max_steps", "stop_loss", "time_budget"]
+    assert [a.num_steps for a in (whole, low, late)] == [12, 10, 1]
+    assert numbers(first_ten) == numbers(steps[:10])
+    assert numbers(first) == numbers(steps[:1])
+    assert all(tensor.isfinite().all() for tensor in late.adapter.tensors.values())
+    assert any(tensor.any() for name, tensor in late.adapter.tensors.items() if "lora_B" in name), "its step was taken"
 
 
 @pytest.mark.parametrize(("name", "precision"), [("tiny_base", "float32"), ("tiny_qwen2", "bfloat16")])

@@ -31,10 +31,10 @@ def task_of(sizes):
     return Task(train=pairs, test=(square(1, 0),))
 
 
-def source(task, *, max_tokens=4096, loss_on="later_outputs", augmentation=UNCHANGED, seed=0):
+def source(task, *, max_tokens=4096, augmentation=UNCHANGED, seed=0, **examples):
     return ExampleSource(
         task,
-        settings=AdaptationSettings(examples=ExampleSettings(loss_on=loss_on), augmentation=augmentation),
+        settings=AdaptationSettings(examples=ExampleSettings(**examples), augmentation=augmentation),
         writer=PromptWriter.of(PromptSettings(), TOKENIZER),
         max_tokens=max_tokens,
         rng=random.Random(seed),
@@ -43,6 +43,11 @@ def source(task, *, max_tokens=4096, loss_on="later_outputs", augmentation=UNCHA
 
 def text(ids):
     return TOKENIZER.decode(ids, skip_special_tokens=False)
+
+
+def held_out(example):
+    """Which pair of a `task_of` small squares stands last, unaugmented."""
+    return int(text(example.ids).removesuffix("<eos>")[-1]) - 5
 
 
 def target_text(example):
@@ -100,6 +105,63 @@ def test_without_shuffling_the_context_keeps_its_order():
     for _ in range(20):
         context = draw_example(task, rng=rng, views=views)[:-1]
         assert list(context) == sorted(context, key=lambda pair: len(pair.input))
+
+
+@given(st.integers(0, 2**31), st.integers(0, 2))
+def test_a_chosen_pair_is_held_out_of_a_view_of_the_original_task(seed, index):
+    task = task_of([1, 2, 3])
+    pairs = draw_example(task, rng=random.Random(seed), views=ViewDistribution(), held_out=index)
+    assert is_view_of(pairs, task)
+    assert len(pairs[-1].input) == index + 1
+
+
+def test_rotation_holds_out_every_pair_in_turn():
+    examples = source(task_of([1, 2, 3]), leave_one_out="rotate")
+    assert [held_out(examples.draw()) for _ in range(9)] == [0, 1, 2] * 3
+
+
+def test_rotation_also_shuffles_the_context():
+    examples = source(task_of([1, 2, 3]), leave_one_out="rotate")
+    assert len({examples.draw().ids for _ in range(100)}) == 6
+
+
+def test_without_leave_one_out_the_last_pair_is_always_the_target():
+    examples = source(task_of([1, 2, 3]), leave_one_out="off")
+    drawn = [examples.draw() for _ in range(50)]
+    assert {held_out(example) for example in drawn} == {2}
+    assert len({example.ids for example in drawn}) == 2, "the two context pairs are still shuffled"
+
+
+@pytest.mark.parametrize(("swap", "originals"), [(0.0, 1.0), (0.6, 0.6), (1.0, 1 / 3)])
+def test_swapping_makes_every_pair_a_target_and_keeps_the_original_one(swap, originals):
+    # Of the swaps a third exchange the pair with itself: 1 - 2/3 swap stay.
+    examples = source(task_of([1, 1, 1]), leave_one_out="off", swap=swap)
+    counts = Counter(held_out(examples.draw()) for _ in range(3000))
+    assert counts[2] / 3000 == pytest.approx(originals, abs=0.03)
+    assert abs(counts[0] - counts[1]) < 150
+
+
+def test_swapping_only_exchanges_two_pairs():
+    task, views = task_of([1, 2, 3]), AugmentationSettings()
+    plain, swapped = (source(task, augmentation=views, leave_one_out="rotate", swap=swap) for swap in (0.0, 1.0))
+    for _ in range(50):
+        before, after = (text(examples.draw().ids) for examples in (plain, swapped))
+        before, after = ([pair for pair in sequence.split("<eos>") if pair] for sequence in (before, after))
+        before[0], after[0] = before[0].removeprefix("<bos>"), after[0].removeprefix("<bos>")
+        assert sorted(before) == sorted(after), "the same pairs under the same view"
+        assert sum(one != other for one, other in zip(before, after, strict=True)) in {0, 2}
+
+
+def test_a_last_pair_that_cannot_fit_is_too_long_where_no_other_may_be_held_out():
+    task = task_of([2, 1, 10])  # 13, 5 and 221 tokens
+    assert {held_out(source(task, max_tokens=100, seed=seed).draw()) for seed in range(20)} == {0, 1}
+    with pytest.raises(TaskTooLong):
+        source(task, max_tokens=100, leave_one_out="off").draw()
+
+
+def test_a_last_pair_that_fits_with_some_context_keeps_its_place():
+    examples = source(task_of([10, 1, 2]), max_tokens=100, leave_one_out="off")
+    assert {text(examples.draw().ids) for _ in range(20)} == {"<bos>I1O6<eos>I22\n22O77\n77<eos>"}
 
 
 @pytest.mark.parametrize(
