@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 
 from arc_engine.base_models.loading import load_base
+from arc_engine.base_models.precision import resolve_precision
 from arc_engine.base_models.reading import read_base
-from arc_engine.errors import BaseModelError
+from arc_engine.errors import BaseModelError, PrecisionUnsupported
 from arc_engine.pretraining.tokenizer import save_tokenizer
 
 
@@ -24,9 +27,60 @@ def test_loads_a_frozen_float32_model_with_its_tokenizer(tiny_base):
     assert {weights.dtype for weights in base.model.parameters()} == {torch.float32}
 
 
-def test_loads_in_the_asked_precision(tiny_qwen2):
-    base = load_base(tiny_qwen2, device="cpu", precision="bfloat16")
-    assert {weights.dtype for weights in base.model.parameters()} == {torch.bfloat16}
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
+)
+def test_loads_in_the_asked_precision(tiny_qwen2, precision, dtype):
+    base = load_base(tiny_qwen2, device="cpu", precision=precision)
+    assert {weights.dtype for weights in base.model.parameters()} == {dtype}
+    assert base.precision == ("float32" if precision == "auto" else precision)
+
+
+def test_loads_linear_layers_in_4_bits_and_all_else_in_float32(tiny_qwen2):
+    base = load_base(tiny_qwen2, device="cpu", precision="nf4")
+    assert base.precision == "nf4"
+    linear = {name: module for name, module in base.model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert {name for name, module in linear.items() if not isinstance(module, Linear4bit)} == {"lm_head"}
+    four_bit = {f"{name}.weight" for name in linear} - {"lm_head.weight"}
+    for name, weights in base.model.named_parameters():
+        assert weights.dtype == (torch.uint8 if name in four_bit else torch.float32), name
+        assert not weights.requires_grad
+    assert {module.weight.quant_state.quant_type for module in linear.values() if isinstance(module, Linear4bit)} == {
+        "nf4"
+    }
+    assert not base.model.training
+
+
+def test_a_call_without_gradient_leaves_4_bit_weights_as_they_are(tiny_base):
+    base = load_base(tiny_base, device="cpu", precision="nf4")
+    before = {name: weights.clone() for name, weights in base.model.named_parameters()}
+    with torch.no_grad():
+        base.model(torch.tensor([[1, 2, 3]]))
+    assert all(torch.equal(weights, before[name]) for name, weights in base.model.named_parameters())
+
+
+def test_4_bits_need_bitsandbytes(tiny_base, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(PrecisionUnsupported, match=r"arcadapt\[nf4\]"):
+        load_base(tiny_base, device="cpu", precision="nf4")
+
+
+def test_4_bits_are_refused_where_bitsandbytes_does_not_work():
+    with pytest.raises(PrecisionUnsupported, match="not on mps"):
+        resolve_precision("nf4", device="mps")
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_bfloat16_is_taken_where_the_gpu_has_it(has_bfloat16, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bfloat16)
+    assert resolve_precision("auto", device="cuda") == ("bfloat16" if has_bfloat16 else "float32")
+    assert resolve_precision("float16", device="cuda") == "float16"
+    if has_bfloat16:
+        assert resolve_precision("bfloat16", device="cuda:1") == "bfloat16"
+    else:
+        with pytest.raises(PrecisionUnsupported, match="take float16"):
+            resolve_precision("bfloat16", device="cuda:1")
 
 
 def test_refuses_a_folder_without_a_model(tmp_path):
