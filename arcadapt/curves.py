@@ -5,6 +5,7 @@ from typing import Final
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from api.experiment_schemas import CellCurve, ExperimentCurves
 
@@ -23,17 +24,20 @@ def draw_curves(curves: ExperimentCurves, path: Path) -> None:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     palette = colormaps["tab10"]
-    for number, cell in enumerate(curves.cells):
+    trained = [cell for cell in curves.cells if cell.points]  # not those without adaptation
+    for number, cell in enumerate(trained):
         colour, style = palette(number % COLOURS), STYLES[number // COLOURS % len(STYLES)]
         axes.plot(*_means(cell), style, color=colour, linewidth=1.3, label=cell.name)
         axes.fill_between(*_band(cell), color=colour, alpha=0.15, linewidth=0)
     axes.set_yscale("log")
+    for of_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        of_ticks(LogFormatter(minor_thresholds=(2, 0.7)))  # 0.5 in place of 5 x 10^-1
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("training loss, nats per token")
     axes.set_title(curves.name)
     axes.grid(visible=True, which="both", alpha=0.2)
-    if curves.cells:
-        columns = -(-len(curves.cells) // LEGEND_ROWS)
+    if trained:
+        columns = -(-len(trained) // LEGEND_ROWS)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False, ncols=columns)
     figure.savefig(path)
 

@@ -52,7 +52,8 @@ class _File(BaseModel):
 def read_experiment(path: Path) -> dict[str, Any]:
     """The document for `POST /experiments` that the file describes, tasks and all.
 
-    Without a `name` it gets the file's. Raises `InvalidOverride` for a file that cannot be read, `InvalidTaskSource` for tasks that cannot.
+    Without a `name` it gets the file's. Raises `InvalidOverride` for a file that cannot be read, `InvalidTaskSource`
+    for tasks that cannot.
     """
     document = read_settings(path)
     try:

@@ -3,11 +3,12 @@
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from api.experiment_schemas import CellReport, ExperimentDetail, ExperimentReport, Statistic
@@ -20,6 +21,8 @@ from arcadapt.errors import Interrupted
 from arcadapt.experiments import RESULTS, follow, read_experiment, start, went_well, write_results
 from arcadapt.hosting import Host, hosted
 from arcadapt.stack.folder import StackFolder
+
+MOST_COLUMNS: Final = 1000
 
 
 def submit_only(file: Path, *, retry_failed: bool, as_json: bool, url: str | None, api_key: str | None) -> None:
@@ -46,7 +49,7 @@ def run(
     if as_json:
         print_json(report)
     else:
-        results().print(_table(report))
+        _print_whole(_table(report))
         results().print(f"\nresults: {os.path.relpath(folder)}", soft_wrap=True)
     for failure in report.failures:
         console.print(
@@ -111,6 +114,13 @@ def _table(report: ExperimentReport) -> Table:
             _shown(cell.seconds, digits=1),
         )
     return table
+
+
+def _print_whole(table: Table) -> None:
+    """Prints the table as wide as it is: numbers that are broken over lines cannot be compared."""
+    console = results()
+    width = Measurement.get(console, console.options.update(max_width=MOST_COLUMNS), table).maximum
+    console.print(table, width=max(width, console.width), crop=False, no_wrap=True)
 
 
 def _failures(cell: CellReport) -> str:

@@ -203,7 +203,7 @@ class ExperimentRepository(Repository):
 
         `steps_per_point` neighbouring steps become one point, at the last of them that was recorded.
         """
-        bucket = ((StepRow.step - 1) / steps_per_point).label("bucket")
+        bucket = ((StepRow.step - 1) // steps_per_point).label("bucket")
         per_seed = (
             select(
                 Batch.cell,

@@ -82,12 +82,18 @@ class Worker:
         assert claimed is not None
         return claimed
 
-    def finish_sampling(self, job: ClaimedJob, answers: Sequence[dict[str, Any]] | None = None) -> None:
+    def finish_sampling(
+        self,
+        job: ClaimedJob,
+        answers: Sequence[dict[str, Any]] | None = None,
+        *,
+        candidates: Sequence[Sequence[Found]] | None = None,
+    ) -> None:
         answers = answers or [{"attempt_1": GRID, "attempt_2": None, "confidence": 0.75, "correct": True}]
         with transaction(self._sessions) as session:
             ClaimRepository(session).finish_sampling(
                 job.claim,
-                candidates=[[Found(), Found(((5,),), 1, None, 1.0, (3,))] for _ in answers],
+                candidates=candidates or [[Found(), Found(((5,),), 1, None, 1.0, (3,))] for _ in answers],
                 results={"test": answers},
                 usage={"sample_s": 1.5, "refusals": {"ragged": 2}},
             )
