@@ -8,7 +8,8 @@ import pytest
 from arc_engine.settings_reference import paths, sections
 from tests.settings.bench import Bench
 from tests.settings.facets import TALLIES, BySteps, Close, Observation, Stream, changed, select
-from tests.settings.rows import GIVEN, ONE_VALUE, ROWS, Row
+from tests.settings.row import GIVEN, Row
+from tests.settings.rows import ONE_VALUE, ROWS
 
 
 def tree(values: Mapping[str, Any]) -> dict[str, Any]:
