@@ -33,6 +33,9 @@ LIGHT_MODULES = [
     "arc_engine.base_models.plain_lora",
     "arc_engine.base_models.sources",
     "arc_engine.candidates",
+    "arc_engine.datasets.contamination",
+    "arc_engine.datasets.subsets",
+    "arc_engine.evaluation.metrics",
     "arc_engine.solving",
     "arc_engine.sampling.vllm_sampler",
 ]
