@@ -87,7 +87,7 @@ def test_base_models_are_listed_by_name(client: TestClient, database: SessionFac
     with transaction(database) as session:
         BaseModelRepository(session).register("a-model", "some/where", revision="abc")
     items = client.get("/base-models").json()["items"]
-    assert [item["name"] for item in items] == ["a-model", "arc-mini"]
+    assert [item["name"] for item in items] == ["a-model", "arc-mini", "arc-mini-ft"]
     assert (items[0]["source"], items[0]["revision"]) == ("some/where", "abc")
     assert items[1]["source"] == "bundled:arc-mini"
 
@@ -142,6 +142,7 @@ def test_every_code_that_is_raised_has_its_status():
     assert codes <= set(api.problems.STATUS)
     # These are a worker's, or an operator's, to see.
     internal = {"jobs_error", "configuration_error", "stale_claim", "invalid_adapter_zip", "broker_unavailable"}
+    internal |= {"common_adaptation_failed", "settings_conflict"}  # the latter answers as invalid_request
     raised = {
         kind.code for kind in vars(jobs.errors).values() if isinstance(kind, type) and issubclass(kind, JobsError)
     }

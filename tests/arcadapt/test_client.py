@@ -91,8 +91,14 @@ def test_a_waiting_job_is_cancelled(client: Client):
 
 
 def test_base_models_and_readiness(client: Client):
-    assert [model.name for model in client.base_models()] == ["arc-mini"]
+    assert [model.name for model in client.base_models()] == ["arc-mini", "arc-mini-ft"]
     assert client.ready().status == "ready"
+
+
+def test_a_base_model_is_registered_with_its_adapter(client: Client):
+    registered = client.register_base_model("team/tuned", "bundled:arc-mini", adapter="bundled:arc-mini-lora")
+    assert client.base_model("team/tuned") == registered
+    assert (registered.adapter_source, registered.merge_state) == ("bundled:arc-mini-lora", "needs_merge")
 
 
 def test_a_bad_grid_is_an_error_that_names_its_place(client: Client):
@@ -191,4 +197,4 @@ def test_api_keys_are_sent(serve: Callable[[ServiceConfig], str], config: Servic
         client.base_models()
     assert refused.value.status == 401
     with Client(url, api_key="secret") as client:
-        assert [model.name for model in client.base_models()] == ["arc-mini"]
+        assert [model.name for model in client.base_models()] == ["arc-mini", "arc-mini-ft"]

@@ -35,7 +35,7 @@ def test_the_life_of_a_stack(start: Start):
     assert up.folder.announcement.stat().st_mode & 0o077 == 0
     assert_only_we_get_in(running)
     with Client(running.url) as client:
-        assert [model.name for model in client.base_models()] == ["arc-mini"]
+        assert [model.name for model in client.base_models()] == ["arc-mini", "arc-mini-ft"]
         job_id = client.solve(TASK_JSON, settings={"adaptation": {"max_steps": 100_000}}).jobs[0].id
 
     second = start()
