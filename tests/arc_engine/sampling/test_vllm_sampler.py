@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from arc_engine.base_models.loading import load_base
 from arc_engine.errors import AdapterRefused, TaskTooLong
 from arc_engine.sampling.protocol import AdapterFolder, Prompt
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
+from tests.arc_engine.adaptation.lora_training import settings_with, trained
 from tests.arc_engine.sampling.reference import GREEDY, NUCLEUS, broken, check_greedy, generated
 
 
@@ -39,6 +41,23 @@ def test_greedy_equals_transformers_and_peft(
         adapter = adapters[rank] if rank else None
         found = sampler.sample(prompts, base=tiny_base, adapter=adapter, parameters=GREEDY)
         check_greedy(found, prompts, reference(adapter))
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_adapter_that_started_from_the_base_s_own_weights_is_sampled_from(
+    init: str,
+    sampler: VllmSampler,
+    tiny_base: Path,
+    prompts: list[Prompt],
+    reference: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    settings = settings_with(init=init, lora_rank=4)
+    trained(load_base(tiny_base, device="cpu"), settings)[0].save(tmp_path)
+    adapter = AdapterFolder(name=init, path=tmp_path, rank=8)
+    found = sampler.sample(prompts, base=tiny_base, adapter=adapter, parameters=GREEDY)
+    check_greedy(found, prompts, reference(adapter))
+    assert found != sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY)
 
 
 def test_an_adapter_that_takes_another_s_name_and_path_is_not_mixed_up_with_it(
