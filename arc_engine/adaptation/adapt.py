@@ -46,9 +46,9 @@ def adapt(
     CPU with the same number of threads, unless a time budget ends one run before the other.
 
     Raises `EncoderUnsupported` or `PromptUnsupported` if the base cannot write the prompt, `TaskTooLong` if no training
-    sequence of any task fits into `settings.max_seq_len` and the model's positions, `BaseModelError` if the settings
-    ask for layers that the base does not have or `initial` is not for it, `Diverged` at the first step whose loss or
-    gradient is out of bounds, and whatever `observe` raises.
+    sequence of any task fits into `settings.max_seq_len` and the model's positions, `LoraUnsupported` if the settings
+    ask for layers that the base does not have or a rank that they cannot have, `BaseModelError` if `initial` is not for
+    the base, `Diverged` at the first step whose loss or gradient is out of bounds, and whatever `observe` raises.
     """
     started = time.perf_counter()
     examples = TaskMixture(
