@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.base_model_requests import BaseModelRequest
 from api.experiment_schemas import ExperimentRequest
 from api.problems import MEDIA_TYPE, ProblemModel
 from api.schemas import EXAMPLE_TASK, SolveRequest
@@ -51,6 +52,21 @@ SOLVE_BODY: Final[dict[str, Any]] = {
     },
 }
 """The route reads the bytes itself, to locate every fault; this is what it would have declared."""
+
+BASE_MODEL_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": f"{_REF}{BaseModelRequest.__name__}"},
+            "examples": {
+                "tuned": {
+                    "summary": "A model of a hub with an adapter that the operator provides",
+                    "value": {"name": "tuned", "source": "Qwen/Qwen2.5-0.5B-Instruct", "adapter": "local:arc-lora"},
+                },
+            },
+        }
+    },
+}
 
 EXPERIMENT_BODY: Final[dict[str, Any]] = {
     "required": True,
@@ -99,7 +115,7 @@ def document(app: FastAPI) -> None:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     components = schema["components"]["schemas"]
-    for model in (SolveRequest, ExperimentRequest, ProblemModel):
+    for model in (SolveRequest, ExperimentRequest, BaseModelRequest, ProblemModel):
         own = model.model_json_schema(ref_template=_REF + "{model}")
         components.update(own.pop("$defs", {}))
         components[model.__name__] = own

@@ -33,6 +33,10 @@ class Links:
             "batch": f"{self._root}/batches/{batch_id}",
         }
 
+    def base_model(self, name: str) -> str:
+        """A base model; its name may have parts."""
+        return f"{self._root}/base-models/{name}"
+
     def experiment(self, experiment_id: UUID) -> dict[str, str]:
         """Everything there is to fetch about an experiment, and its actions."""
         path = f"{self._root}/experiments/{experiment_id}"

@@ -1,7 +1,7 @@
 """What the routes answer, and the body of POST /solve."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema, model_validator
@@ -260,7 +260,14 @@ class BaseModelDetail(BaseModel):
     source: str = Field(examples=["bundled:arc-mini"])
     revision: str | None
     adapter_source: str | None
-    merge_state: str = Field(examples=["merged"])
+    adapter_revision: str | None
+    adapter_config: dict[str, JsonValue] | None = Field(
+        description="What PEFT says of the adapter; null until a worker has read it."
+    )
+    merge_state: Literal["needs_merge", "merging", "merged", "failed"] = Field(
+        description="merged: ready, whether or not there was an adapter to merge."
+    )
+    error: str | None = Field(description="Why it cannot be used.")
     created_at: datetime
 
 

@@ -235,6 +235,29 @@ class Client:
         """The base models that jobs may name."""
         return self._fetch(BaseModels, "GET", "/base-models").items
 
+    def base_model(self, name: str) -> BaseModelDetail:
+        """One base model, and whether a worker has got it ready."""
+        return self._fetch(BaseModelDetail, "GET", f"/base-models/{name}")
+
+    def register_base_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        revision: str | None = None,
+        adapter: str | None = None,
+        adapter_revision: str | None = None,
+    ) -> BaseModelDetail:
+        """Registers a base model: `bundled:NAME`, `local:NAME` or a hub id, like its adapter if it has one."""
+        document = {
+            "name": name,
+            "source": source,
+            "revision": revision,
+            "adapter": adapter,
+            "adapter_revision": adapter_revision,
+        }
+        return self._fetch(BaseModelDetail, "POST", "/base-models", json=document)
+
     def ready(self) -> Readiness:
         """The state of what the service stands on; an `ApiError` with code `not_ready` while something is missing."""
         return self._fetch(Readiness, "GET", "/readyz")

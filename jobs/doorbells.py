@@ -4,8 +4,9 @@ The broker is a hint and the database decides: a doorbell carries an id, may com
 This is the producer's half; it names the messages and knows nothing of the functions that the workers run for them.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -22,13 +23,18 @@ from jobs.repositories.reaper import ReaperRepository
 
 ADAPT: Final = "worker.adapt"
 SAMPLE: Final = "worker.sample"
+PREPARE: Final = "worker.prepare"
 RELAY_OUTBOX: Final = "worker.relay_outbox"
 REAP: Final = "worker.reap"
+PREPARE_WAITING: Final = "worker.prepare_waiting"
 MAINTENANCE_QUEUE: Final = "maintenance"
 QUEUES: Final = (Queue.ADAPT.value, Queue.SAMPLE.value, MAINTENANCE_QUEUE)
 
 MESSAGE_OF: Final = {Queue.ADAPT.value: ADAPT, Queue.SAMPLE.value: SAMPLE}
 """The message that a worker of each queue listens for. Its one argument is `job_id`, as text."""
+
+PREPARE_EXPIRES_S: Final = 60.0
+"""The clock rings again for a base model that still waits; bells that nobody has heard must not pile up meanwhile."""
 
 CONNECT_TIMEOUT_S: Final = 2.0
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -54,6 +60,8 @@ def celery_app(broker_url: str) -> Celery:
         task_routes={
             ADAPT: {"queue": Queue.ADAPT.value},
             SAMPLE: {"queue": Queue.SAMPLE.value},
+            PREPARE: {"queue": Queue.ADAPT.value},
+            PREPARE_WAITING: {"queue": MAINTENANCE_QUEUE},
             RELAY_OUTBOX: {"queue": MAINTENANCE_QUEUE},
             REAP: {"queue": MAINTENANCE_QUEUE},
         },
@@ -84,15 +92,28 @@ class Doorbell:
 
     def ring(self, rows: Sequence[OutboxRow]) -> None:
         """Sends one message per row. Raises `BrokerUnavailable`, within seconds, when the broker does not answer."""
+        with self._producer() as producer:
+            for row in rows:
+                job = {"job_id": str(row.job_id)}
+                self._app.send_task(MESSAGE_OF[row.queue], kwargs=job, queue=row.queue, producer=producer)
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Tells the workers that base models wait to be looked at. Raises `BrokerUnavailable`."""
+        with self._producer() as producer:
+            for name in names:
+                self._app.send_task(
+                    PREPARE,
+                    kwargs={"name": name},
+                    queue=Queue.ADAPT.value,
+                    producer=producer,
+                    expires=PREPARE_EXPIRES_S,
+                )
+
+    @contextmanager
+    def _producer(self) -> Iterator[Any]:
         try:
             with self._app.connection_for_write() as connection, self._app.amqp.Producer(connection) as producer:
-                for row in rows:
-                    self._app.send_task(
-                        MESSAGE_OF[row.queue],
-                        kwargs={"job_id": str(row.job_id)},
-                        queue=row.queue,
-                        producer=producer,
-                    )
+                yield producer
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(str(error)) from error
 

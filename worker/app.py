@@ -20,11 +20,12 @@ from jobs.artifacts import ArtifactStore
 from jobs.claims import ClaimedJob
 from jobs.config import ServiceConfig
 from jobs.database import make_engine, make_session_factory, transaction
-from jobs.doorbells import ADAPT, SAMPLE, Doorbell, celery_app, relay_outbox
+from jobs.doorbells import ADAPT, PREPARE, SAMPLE, Doorbell, celery_app, relay_outbox
 from jobs.errors import BrokerUnavailable
 from jobs.repositories import ClaimRepository
 from worker.logs import configure_logs
 from worker.pipeline import adapt_job, sample_job
+from worker.preparing import prepare
 from worker.record import JobRecord
 from worker.warm import WarmModels
 from worker.workshop import Workshop
@@ -59,6 +60,12 @@ def adapt(job_id: str) -> None:
 def sample(job_id: str) -> None:
     """Claims the adapted job that has waited longest and answers its task."""
     _take(ClaimRepository.claim_for_sampling, sample_job, rung_for=job_id)
+
+
+@app.task(name=PREPARE)
+def prepare_base_model(name: str) -> None:
+    """Looks at a base model that was registered, and merges its adapter into it."""
+    prepare(name, sessions=sessions, bases=workshop.bases)
 
 
 def _take(claim: Callable[..., ClaimedJob | None], work: Callable[..., None], *, rung_for: str) -> None:

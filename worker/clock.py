@@ -12,9 +12,19 @@ from celery.signals import setup_logging
 
 from jobs.config import ServiceConfig
 from jobs.database import make_engine, make_session_factory, transaction
-from jobs.doorbells import MAINTENANCE_QUEUE, REAP, RELAY_OUTBOX, Doorbell, celery_app, relay_outbox, ring_lost
+from jobs.doorbells import (
+    MAINTENANCE_QUEUE,
+    PREPARE_EXPIRES_S,
+    PREPARE_WAITING,
+    REAP,
+    RELAY_OUTBOX,
+    Doorbell,
+    celery_app,
+    relay_outbox,
+    ring_lost,
+)
 from jobs.errors import BrokerUnavailable
-from jobs.repositories import ReaperRepository
+from jobs.repositories import BaseModelRepository, ReaperRepository
 from worker.logs import configure_logs
 
 RELAY_EVERY_S: Final = 2.0
@@ -33,6 +43,11 @@ app.conf.beat_schedule = {
     # A tick that nobody took before the next one is due is worth nothing.
     "relay": {"task": RELAY_OUTBOX, "schedule": RELAY_EVERY_S, "options": {"expires": RELAY_EVERY_S}},
     "reap": {"task": REAP, "schedule": REAP_EVERY_S, "options": {"expires": REAP_EVERY_S}},
+    "prepare": {
+        "task": PREPARE_WAITING,
+        "schedule": PREPARE_EXPIRES_S,
+        "options": {"expires": PREPARE_EXPIRES_S},
+    },
 }
 app.conf.task_default_queue = MAINTENANCE_QUEUE
 
@@ -55,5 +70,16 @@ def reap() -> None:
         log.info("reaped", job_id=str(lost.job_id), action=lost.action.value)
     try:
         ring_lost(sessions, doorbell, after_s=RING_AGAIN_AFTER_S)
+    except BrokerUnavailable as error:
+        log.warning("doorbells not rung", error=str(error))
+
+
+@app.task(name=PREPARE_WAITING)
+def prepare_waiting() -> None:
+    """Rings for base models that no worker has looked at."""
+    with transaction(sessions) as session:
+        names = BaseModelRepository(session).waiting()
+    try:
+        doorbell.prepare(names)
     except BrokerUnavailable as error:
         log.warning("doorbells not rung", error=str(error))

@@ -120,9 +120,9 @@ def batch_table(batch: BatchDetail, *, losses: Sequence[str]) -> Table:
 
 def models_table(models: Sequence[BaseModelDetail]) -> Table:
     """Base models as a list."""
-    table = Table("name", "source", "revision", "state", box=None, header_style="bold", pad_edge=False)
+    table = Table("name", "source", "revision", "adapter", "state", box=None, header_style="bold", pad_edge=False)
     for model in models:
-        table.add_row(model.name, model.source, model.revision or "", model.merge_state)
+        table.add_row(model.name, model.source, model.revision or "", model.adapter_source or "", model.merge_state)
     return table
 
 

@@ -95,6 +95,7 @@ def test_the_environment_is_all_that_the_service_needs(name: str):
         broker_url=config.broker_url,
         artifacts_dir=config.artifacts_dir,
         work_dir=config.work_dir,
+        models_dir=config.models_dir,
         api_keys=config.api_keys,
     )
     assert config == defaults, "what compose fills in where nothing is said differs from the service's own default"

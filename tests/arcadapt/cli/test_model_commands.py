@@ -14,6 +14,8 @@ from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.reading import read_base
 from arc_engine.base_models.sources import resolve
 from jobs.adapter_zip import pack
+from jobs.database import SessionFactory, transaction
+from jobs.repositories import BaseModelRepository
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 from tests.arcadapt.cli.ran import Run
 
@@ -88,3 +90,31 @@ def test_a_recipe_that_is_none_is_named(bare: Run, tmp_path: Path, text: str):
     assert ran.code == 2
     assert str(recipe) in ran.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_base_model_is_registered_with_its_adapter(
+    bare: Run, database_url: str, database: SessionFactory, tiny_base: Path, adapter: Path, tmp_path: Path, form: str
+):
+    given = adapter
+    if form == "zip":
+        given = tmp_path / "adapter.zip"
+        pack(adapter, given, manifest={})
+    ran = bare("models", "register", "tuned", tiny_base, "--adapter", given, "--database-url", database_url)
+    assert ran.code == 0, ran.err
+    with transaction(database) as session:
+        model = BaseModelRepository(session).get("tuned")
+    assert (model.source, model.adapter_source, model.merge_state) == (str(tiny_base), str(given), "needs_merge")
+    assert model.adapter_config is not None
+    assert model.adapter_config["r"] == 4
+
+
+def test_an_adapter_that_is_none_is_not_registered(bare: Run, database_url: str, tiny_base: Path, tmp_path: Path):
+    arguments = ("models", "register", "tuned", tiny_base, "--database-url", database_url, "--adapter")
+    ran = bare(*arguments, tmp_path)
+    assert ran.code == 1
+    assert "adapter_config.json" in ran.err
+    (tmp_path / "adapter.zip").write_text("not a zip")
+    ran = bare(*arguments, tmp_path / "adapter.zip")
+    assert ran.code == 1
+    assert "adapter.zip" in ran.err
