@@ -13,7 +13,6 @@ from pydantic import JsonValue
 from api.experiment_schemas import CellReport, ExperimentReport, FailedJob, Statistic
 from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
 from arc_engine.grids import Grid
-from arc_engine.settings import SolveSettings
 from jobs.claims import parse_solution
 from jobs.models import Experiment, Job
 from jobs.repositories import ExperimentRepository
@@ -167,11 +166,11 @@ def _scores(outcomes: Sequence[JobOutcome], repository: ExperimentRepository) ->
 def _predictions(job: Job, test_index: int, votes: Mapping[Grid, int]) -> Predictions | None:
     if job.results is None:
         return None
-    sampling = SolveSettings.model_validate(job.settings).sampling
+    sampling = job.settings["sampling"]
     answer = job.results["test"][test_index]
     return Predictions(
         votes,
-        num_predictions=sampling.num_views * sampling.samples_per_view,
+        num_predictions=sampling["num_views"] * sampling["samples_per_view"],
         attempts=(_grid(answer["attempt_1"]), _grid(answer["attempt_2"])),
     )
 

@@ -1,0 +1,132 @@
+"""`arcadapt experiment`: from a file to a table, a picture and an exit code."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from PIL import Image
+
+from arcadapt import Client
+from jobs.database import SessionFactory
+from jobs.models import Job
+from tests.arcadapt.cli.ran import Run
+from tests.arcadapt.desk import Desk
+from tests.fixtures.records import TASK_JSON
+
+FILE = """
+tasks:
+  - tasks.json
+settings:
+  adaptation: {max_steps: 30}
+  sampling: {num_views: 4}
+seeds: [0, 1]
+grid:
+  adaptation.learning_rate: [1e-3, 2e-3]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An experiment with two tasks beside it, in a folder that is not the working directory."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "tasks.json").write_text(json.dumps({"a": TASK_JSON, "b": TASK_JSON}))
+    path = folder / "rates.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def job_ids(client: Client, experiment_id: UUID | str) -> list[UUID]:
+    batches = [batch.id for cell in client.experiment(experiment_id).cells for batch in cell.batches]
+    return [job.id for batch_id in batches for job in client.batch(batch_id).jobs]
+
+
+def succeed_all(client: Client, desk: Desk) -> None:
+    [experiment] = client.experiments()
+    for job_id in job_ids(client, experiment.id):
+        if client.job(job_id).status == "queued":
+            desk.succeed(job_id)
+
+
+def test_results_lie_beside_the_file(file: Path, run: Run, client: Client, desk: Desk):
+    submitted = run("experiment", file, "--no-wait", "--json")
+    assert submitted.code == 0, submitted.err
+    experiment_id = json.loads(submitted.out)["id"]
+    ids = job_ids(client, experiment_id)
+    assert len(ids) == 8
+    succeed_all(client, desk)
+
+    ran = run("experiment", file)
+    assert ran.code == 0, ran.err
+    assert "learning_rate=0.002" in ran.out
+    assert job_ids(client, experiment_id) == ids
+    results = file.parent / "results"
+    assert {path.name for path in results.iterdir()} == {
+        *("report.json", "report.csv", "report.md"),
+        *("curves.json", "curves.png"),
+    }
+    report = json.loads((results / "report.json").read_text())
+    assert [cell["pass_at_2"]["mean"] for cell in report["cells"]] == [1.0, 1.0]
+    assert len((results / "report.csv").read_text().splitlines()) == 3
+    assert "| learning_rate=0.001 | 4/4 |" in (results / "report.md").read_text()
+    curves = json.loads((results / "curves.json").read_text())
+    assert [len(cell["points"]) for cell in curves["cells"]] == [30, 30]
+    assert Image.open(results / "curves.png").format == "PNG"
+
+
+def test_the_same_command_goes_on_with_what_is_missing(
+    file: Path, run: Run, client: Client, desk: Desk, tmp_path: Path
+):
+    run("experiment", file, "--no-wait")
+    [experiment] = client.experiments()
+    first, second, *_ = job_ids(client, experiment.id)
+    desk.succeed(first)
+    client.cancel_experiment(experiment.id)
+
+    assert run("experiment", file, "--no-wait").code == 0
+    [same] = client.experiments()
+    assert (same.id, same.counts["succeeded"], same.counts["queued"]) == (experiment.id, 1, 7)
+    assert first in job_ids(client, experiment.id)
+    assert second not in job_ids(client, experiment.id)
+    succeed_all(client, desk)
+    ran = run("experiment", file, "--out", tmp_path / "elsewhere", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["finished"]
+    assert (tmp_path / "elsewhere" / "curves.png").exists()
+
+
+def test_a_diverged_job_is_a_result_and_any_other_failure_an_error(
+    file: Path, run: Run, client: Client, desk: Desk, database: SessionFactory
+):
+    run("experiment", file, "--no-wait")
+    [experiment] = client.experiments()
+    failed = job_ids(client, experiment.id)[0]
+    desk.fail(failed)
+    succeed_all(client, desk)
+    ran = run("experiment", file)
+    assert (ran.code, "1 (1 diverged)" in ran.out) == (0, True), ran.err
+    assert "diverged: step 3: loss nan" in ran.err
+
+    with database.begin() as session:
+        session.get_one(Job, failed).error_code = "task_too_long"
+    ran = run("experiment", file)
+    assert ran.code == 1
+    assert "task_too_long" in ran.err
+    assert run("experiment", file, "--no-wait", "--retry-failed").code == 0
+    [same] = client.experiments()
+    assert (same.counts["failed"], same.counts["queued"]) == (0, 1)
+
+
+def test_what_the_server_refuses_is_told_with_its_place(file: Path, run: Run, client: Client):
+    file.write_text(FILE.replace("learning_rate", "learning_rat"))
+    ran = run("experiment", file)
+    assert ran.code == 4
+    assert "/grid/adaptation.learning_rat/0: Extra inputs are not permitted" in ran.err
+    assert list(client.experiments()) == []
+
+
+def test_a_file_that_is_none_is_told_before_any_server_is_started(bare: Run, tmp_path: Path):
+    ran = bare("experiment", tmp_path / "nothing.yaml")
+    assert ran.code == 2
+    assert "nothing.yaml: No such file" in ran.err
