@@ -1,4 +1,4 @@
-"""Test-time fine-tuning: one LoRA adapter, trained on the demonstration pairs of one task.
+"""Test-time fine-tuning: a LoRA adapter, trained on the demonstration pairs of one task or of several.
 
-`steps` and `examples` are light; `adapter`, `lora`, `batches` and `adapt` import torch and peft.
+`steps`, `schedule`, `stopping`, `examples` and `mixture` are light; the others import torch and peft.
 """
