@@ -1,4 +1,4 @@
-"""Commands about models: `models list`, `models register`, `merge`, `pretrain`."""
+"""Commands about models: `models list`, `register`, `trim` and `convert`, `merge`, `finetune-base`, `pretrain`."""
 
 # ruff: noqa: PLC0415 - commands load what they need when they run: torch takes seconds, --help must not
 
@@ -51,6 +51,37 @@ def register(
 
     base = BaseModelSource(source, revision, adapter, adapter_revision)
     registering.register(name, base, database_url=database_url)
+
+
+@registry.command()
+def trim(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A local folder, a hub id OWNER/NAME, or bundled:NAME.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist.")],
+    *,
+    keep: Annotated[Path | None, typer.Option("--keep", help="A text whose tokens are kept as well.")] = None,
+    grid_encoder: Annotated[
+        list[str] | None, typer.Option("--grid-encoder", help="One more encoder to keep tokens for; can be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut a base model's vocabulary down to the tokens that ARC prompts are written with."""
+    from arcadapt.cli import trimming
+
+    trimming.trim_model(base, out, keep=keep, grid_encoders=grid_encoder or [], as_json=as_json)
+
+
+@registry.command()
+def convert(
+    gguf_file: Annotated[Path, typer.Argument(metavar="FILE.gguf")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist.")],
+    *,
+    float32: Annotated[bool, typer.Option("--float32", help="Store float32; else bfloat16.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a base model's folder of a GGUF file; quantised weights become plain ones."""
+    from arcadapt.cli import trimming
+
+    trimming.convert_model(gguf_file, out, precision="float32" if float32 else "bfloat16", as_json=as_json)
 
 
 @app.command()

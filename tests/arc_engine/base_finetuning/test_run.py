@@ -1,19 +1,31 @@
 """A run on a tiny model: learns, repeats bit for bit, survives being killed, leaves an adapter that merges."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from arc_engine.base_finetuning.checkpoint import RunState
+from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.log import LOG_NAME
+from arc_engine.base_finetuning.recipe import Recipe
+from arc_engine.base_finetuning.validation import ValidationSet
+from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
-from arc_engine.errors import Diverged
-from tests.arc_engine.base_finetuning.tiny import tiny_recipe, write_tasks
+from arc_engine.errors import Diverged, RunMismatch
+from arc_engine.sampling.torch_sampler import TorchSampler
+from arc_engine.settings import SolveSettings
+from arc_engine.solving import answer
+from arc_engine.tasks import Pair, parse_task
+from tests.arc_engine.base_finetuning.tiny import small_task, tiny_recipe, write_tasks
 
 
 class KilledError(Exception):
@@ -99,10 +111,135 @@ def test_a_finished_run_does_not_go_on(finished: Path, tiny_base: Path, tasks: P
 
 
 def test_a_run_that_diverges_leaves_no_adapter(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(tiny_base, tasks, lora={"rank": 4, "alpha": 4096}, optimisation={"learning_rate": 1})
-    recipe = recipe.model_copy(
-        update={"optimisation": recipe.optimisation.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})}
-    )
+    recipe = tiny_recipe(tiny_base, tasks)
+    optimisation = recipe.optimisation.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
     with pytest.raises(Diverged, match="step 2"):
-        finetune_base(recipe, out_dir=tmp_path)
+        finetune_base(recipe.model_copy(update={"optimisation": optimisation}), out_dir=tmp_path)
     assert not (tmp_path / "adapter").exists()
+
+
+def test_a_folder_with_another_run_is_refused(finished: Path, tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunMismatch, match="another recipe"):
+        finetune_base(tiny_recipe(tiny_base, tasks, seed=4), out_dir=finished)
+    other = tmp_path / "tasks.json"
+    other.write_text(tasks.read_text().replace("t0", "renamed"))
+    recipe = tiny_recipe(tiny_base, tasks)
+    finetune_base(recipe.with_budget(hours=None, max_steps=1), out_dir=tmp_path / "run")
+    tasks_before = tasks.read_text()
+    try:
+        tasks.write_text(other.read_text())
+        with pytest.raises(RunMismatch, match="other tasks"):
+            finetune_base(recipe, out_dir=tmp_path / "run")
+    finally:
+        tasks.write_text(tasks_before)
+
+
+def test_all_weights_are_trained_and_stored_like_the_base(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_base, tasks, lora=None, full=True, max_steps=8)
+    folder = finetune_base(recipe, out_dir=tmp_path)
+    logged = [loss for _, loss in losses(tmp_path)]
+    assert sum(logged[-2:]) < sum(logged[:2])
+    base, trained = load_base(tiny_base, device="cpu"), load_base(folder, device="cpu")
+    after = dict(trained.model.named_parameters())
+    assert all(not torch.equal(tensor, after[name]) for name, tensor in base.model.named_parameters())
+    assert trained.tokenizer.encode("I12", add_special_tokens=False) == base.tokenizer.encode(
+        "I12", add_special_tokens=False
+    )
+    assert trained.model.config.tie_word_embeddings
+
+
+def test_gradient_checkpointing_changes_no_loss(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
+    two = {"batch_tokens": None, "batch_size": 4, "gradient_accumulation": 2, "max_steps": 3}
+    finetune_base(tiny_recipe(tiny_base, tasks, **two), out_dir=tmp_path / "plain")
+    finetune_base(tiny_recipe(tiny_base, tasks, **two, gradient_checkpointing=True), out_dir=tmp_path / "again")
+    assert dict(losses(tmp_path / "again")) == pytest.approx(dict(losses(tmp_path / "plain")), rel=1e-6)
+
+
+def test_dropout_is_on_in_training_repeats_after_a_kill_and_is_off_in_validation(
+    tiny_base: Path, tasks: Path, tmp_path: Path
+) -> None:
+    def kill(state: RunState) -> None:
+        if state.step == 3:
+            raise KilledError
+
+    plain = tiny_recipe(tiny_base, tasks, max_steps=4, checkpoint_every_steps=1)
+    dropping = tiny_recipe(tiny_base, tasks, max_steps=4, checkpoint_every_steps=1, lora={"rank": 4, "dropout": 0.5})
+    for name, recipe in (("plain", plain), ("whole", dropping)):
+        finetune_base(recipe, out_dir=tmp_path / name)
+    with pytest.raises(KilledError):
+        finetune_base(dropping, out_dir=tmp_path / "killed", on_step=kill)
+    random_state = torch.random.get_rng_state()
+    finetune_base(dropping, out_dir=tmp_path / "killed")
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "whole") != losses(tmp_path / "plain")
+    merge(tiny_base, tmp_path / "whole" / "adapter", tmp_path / "merged")
+    measured = tiny_recipe(tmp_path / "merged", tasks, max_steps=1, optimisation={"learning_rate": 1e-30})
+    finetune_base(measured, out_dir=tmp_path / "measured")
+    ours, theirs = (records(tmp_path / name, "validation")[-1]["loss"] for name in ("whole", "measured"))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_validation_agrees_with_greedy_decoding(tiny_base: Path, tmp_path: Path) -> None:
+    """On a task that the model has learned by heart, and on one that it has not."""
+    path = tmp_path / "one.json"
+    one = small_task(0)
+    path.write_text(json.dumps({"learned": one}))
+    (tmp_path / "other.json").write_text(json.dumps({"other": small_task(1)}))
+    plain = {"dihedral": False, "colours": False, "pair_order": False}
+    recipe = tiny_recipe(
+        tiny_base,
+        path,
+        full=True,
+        lora=None,
+        max_steps=40,
+        augmentation=plain,
+        examples={"leave_one_out": "off", "loss_on": "test_output"},
+        validation={"source": str(tmp_path / "other.json"), "every_steps": 100},
+    )
+    folder = finetune_base(recipe, out_dir=tmp_path / "run")
+    base = load_base(folder, device="cpu")
+    for document, expected in ((one, True), (small_task(1), False)):
+        task, solution = parse_task(document)
+        solved = SolvedTask("x", task.train, tuple(map(Pair, task.test, solution.outputs)))
+        report = ValidationSet(recipe, [solved], base.tokenizer, max_tokens=4096).measure(
+            base, accelerator=Accelerator()
+        )
+        settings = SolveSettings.model_validate({"adaptation": None, "sampling": {"num_views": 1}})
+        found = answer(
+            task,
+            sampler=TorchSampler(load=lambda _: base),
+            tokenizer=base.tokenizer,
+            base=folder,
+            adapter=None,
+            settings=settings,
+            max_positions=4096,
+        )
+        right = found.attempts[0].attempt_1 == solution.outputs[0]
+        assert report.accuracy == right == expected
+
+
+def test_a_budget_of_hours_ends(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_base, tasks).with_budget(hours=1 / 3600, max_steps=None)
+    finetune_base(recipe, out_dir=tmp_path)
+    steps = records(tmp_path, "step")
+    assert 0 < steps[-1]["elapsed_s"] < 10
+    rates = [record["learning_rate"] for record in steps if record["step"] > 3]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_two_processes_share_a_step_and_come_to_the_same(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_base, tasks, gradient_accumulation=2, max_steps=3)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    launch = "--cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), "-m", "arcadapt", "finetune-base"]
+    subprocess.run(
+        [*command, "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    finetune_base(recipe, out_dir=tmp_path / "one")
+    assert dict(losses(tmp_path / "two")) == pytest.approx(dict(losses(tmp_path / "one")), rel=1e-6)
+    for name, tensor in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], tensor)
