@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from arc_engine.base_models import sources
-from arc_engine.base_models.sources import resolve
+from arc_engine.base_models.sources import resolve, resolve_adapter
 from arc_engine.errors import BaseModelError
 
 
@@ -62,3 +62,48 @@ def test_a_folder_without_its_parts_is_refused(tiny_base, tmp_path, missing, mes
     (folder / missing).unlink()
     with pytest.raises(BaseModelError, match=message):
         resolve(str(folder))
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    folder = tmp_path / "models" / "lora"
+    folder.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).touch()
+    return folder
+
+
+def test_local_names_are_folders_of_the_operators(tiny_base, adapter):
+    assert resolve(f"local:{tiny_base.name}", models_dir=tiny_base.parent) == tiny_base
+    assert resolve_adapter("local:lora", models_dir=adapter.parent) == adapter
+
+
+@pytest.mark.parametrize("source", ["local:", "local:..", "local:../etc", "local:/etc", "local:a/b", "local:nowhere"])
+def test_local_names_do_not_leave_their_folder(source, tiny_base):
+    with pytest.raises(BaseModelError, match="local:"):
+        resolve(source, models_dir=tiny_base.parent)
+
+
+def test_without_an_operators_folder_there_are_no_local_models(tiny_base):
+    with pytest.raises(BaseModelError, match="ARCADAPT_MODELS_DIR"):
+        resolve(f"local:{tiny_base.name}")
+
+
+def test_an_adapter_is_found_like_a_base_model(adapter, monkeypatch):
+    monkeypatch.setattr(sources, "BUNDLED_FOLDER", adapter.parent)
+    assert resolve_adapter("bundled:lora") == resolve_adapter(str(adapter)) == adapter
+
+
+@pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_without_its_parts_is_refused(adapter, missing):
+    (adapter / missing).unlink()
+    with pytest.raises(BaseModelError, match=missing):
+        resolve_adapter(str(adapter))
+
+
+def test_a_hub_id_that_says_so_is_never_a_folder(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    shutil.copytree(tiny_base, tmp_path / "owner" / "name")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BaseModelError, match="cannot be downloaded"):
+        resolve("hub:owner/name")
