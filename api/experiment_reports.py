@@ -113,6 +113,7 @@ def _cell(
 
     succeeded = {outcome.job.id for outcome in outcomes if outcome.job.phase is Phase.SUCCEEDED}
     phases = Counter(outcome.job.phase for outcome in outcomes)
+    sharing = Counter((outcome.job.batch_id, outcome.job.group_index) for outcome in outcomes)
     return CellReport(
         name=name,
         changes=dict(changes),
@@ -122,7 +123,7 @@ def _cell(
         diverged=sum(outcome.job.error_code == DIVERGED for outcome in outcomes),
         cancelled=phases[Phase.CANCELLED],
         final_loss=statistic(lambda outcome: outcome.final_loss if outcome.job.id in succeeded else None),
-        seconds=statistic(lambda outcome: _seconds(outcome.job) if outcome.job.id in succeeded else None),
+        seconds=statistic(lambda outcome: _seconds(outcome.job, sharing) if outcome.job.id in succeeded else None),
         **{score: score_named(score) for score in SCORES},
     )
 
@@ -183,8 +184,10 @@ def _score(metrics: Metrics | None, name: str) -> float | None:
     return None if metrics is None else float(getattr(metrics, name))
 
 
-def _seconds(job: Job) -> float:
-    return float(job.usage.get("adapt_s", 0.0)) + float(job.usage.get("sample_s", 0.0))
+def _seconds(job: Job, sharing: Mapping[tuple[UUID, int | None], int]) -> float:
+    """Its own adapting and sampling, and its share of the adaptation that it has in common with others."""
+    common = job.usage.get("common", {}).get("adapt_s", 0.0) / sharing[job.batch_id, job.group_index]
+    return float(job.usage.get("adapt_s", 0.0)) + float(job.usage.get("sample_s", 0.0)) + float(common)
 
 
 def _failure(outcome: JobOutcome) -> FailedJob:

@@ -144,7 +144,9 @@ class CellReport(BaseModel):
     correct_size: Statistic
     correct_pixels: Statistic
     unanswered: Statistic
-    seconds: Statistic = Field(description="Adapting and sampling, per succeeded job.")
+    seconds: Statistic = Field(
+        description="Adapting and sampling, per succeeded job; what jobs train in common is divided among them."
+    )
 
 
 class FailedJob(BaseModel):

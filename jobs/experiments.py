@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from arc_engine.settings import SolveSettings
+from arc_engine.settings import AdaptationSettings, SolveSettings
 from arc_engine.tasks import Solution, Task
 from jobs.errors import IdempotencyConflict
 from jobs.models import Experiment
@@ -90,9 +90,9 @@ def in_working_order(cells: Sequence[CellFields], seeds: Sequence[int]) -> Itera
 
 def _engine(settings: SolveSettings) -> tuple[object, ...]:
     """What jobs have in common that can follow one another without anything being loaded anew."""
-    adaptation = settings.adaptation
-    own = (adaptation.start == "continue", adaptation.precision) if adaptation else None
-    return settings.base_model, settings.sampling.backend, own
+    adaptation = settings.adaptation or AdaptationSettings()  # without one: the base that new adapters start from
+    on_unmerged_base = adaptation.start == "continue"
+    return settings.base_model, settings.sampling.backend, on_unmerged_base, adaptation.precision
 
 
 def _rank(settings: SolveSettings) -> int:

@@ -169,6 +169,7 @@ class ExperimentRepository(Repository):
             .options(
                 load_only(
                     Job.batch_id,
+                    Job.group_index,
                     Job.task_id,
                     Job.phase,
                     Job.solution,

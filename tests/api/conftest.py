@@ -14,7 +14,6 @@ from sqlalchemy import Engine, delete
 
 from api.app import create_app
 from arc_engine.grids import Grid
-from arc_engine.settings import DEFAULT_BASE_MODEL
 from jobs.artifacts import ArtifactStore, adapter_key
 from jobs.claims import AdapterRecord, ClaimedJob
 from jobs.config import ServiceConfig
@@ -134,7 +133,7 @@ def database_url(shared_database: tuple[str, Engine]) -> str:
     with engine.begin() as connection:
         connection.execute(delete(Batch))  # everything else but the registry goes with it
         connection.execute(delete(Experiment))
-        connection.execute(delete(BaseModelRow).where(BaseModelRow.name != DEFAULT_BASE_MODEL))
+        connection.execute(delete(BaseModelRow).where(BaseModelRow.source.not_like("bundled:%")))
     return url
 
 

@@ -117,9 +117,8 @@ def test_workers_take_seed_after_seed_and_the_highest_rank_of_an_engine_first(
     # pissa's adapter has twice its rank once it is plain LoRA
     vllm = ["pissa", "new lora_rank=8", "new lora_rank=2"]
     assert taken == [
-        *[("torch", 3), ("torch", 4)],
+        *[(name, seed) for seed in (3, 4) for name in ("torch", "also torch")],
         *[(name, seed) for seed in (3, 4) for name in vllm],
-        *[("also torch", 3), ("also torch", 4)],
     ]
 
 
@@ -223,6 +222,24 @@ def test_the_table_comes_as_csv_and_as_markdown(
     table = client.get(link, params={"format": "markdown"}).text
     assert "| lora_rank=8 | 4/4 | 0 | 0 | 0.875 ± 0.177 | 87.5 ± 17.7 | 100.0 ± 0.0 |" in table
     assert "Not finished yet." in table
+
+
+def test_what_jobs_train_in_common_is_divided_among_them(
+    client: TestClient,
+    create: Callable[..., Body],
+    jobs_of: Callable[..., list[str]],
+    body: Body,
+    worker: Worker,
+    database: SessionFactory,
+):
+    body["settings"]["adaptation"]["scope"] = "shared"
+    experiment = create({**body, "seeds": [7]})
+    for job_id in jobs_of(experiment, 0, 7):
+        succeed(worker, job_id, losses=[1.0], votes=[Found(GRID, 4)])
+    with transaction(database) as session:
+        for job in session.scalars(select(Job).where(Job.results.is_not(None))):
+            job.usage = {"adapt_s": 0.0, "sample_s": 1.0, "common": {"adapt_s": 6.0}}
+    assert client.get(experiment["links"]["report"]).json()["cells"][0]["seconds"]["mean"] == 4.0
 
 
 def test_one_seed_has_no_spread(

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 from PIL import Image
 
+import arcadapt
+from api.experiment_requests import parse_experiment
 from api.experiment_schemas import CellCurve, CurvePoint, ExperimentCurves
 from arc_engine.errors import InvalidTaskSource
 from arcadapt import Client
@@ -89,6 +91,13 @@ class TestFile:
     def test_faults_are_named(self, file: Path, before: str, after: str, error: type[Exception], message: str):
         with pytest.raises(error, match=message):
             read_experiment(rewritten(file, before, after))
+
+    def test_the_example_of_the_documentation_is_one(self, tmp_path: Path):
+        page = (Path(arcadapt.__file__).parents[1] / "docs" / "experiments.md").read_text()
+        (tmp_path / "x.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+        (tmp_path / "my-tasks.json").write_text(json.dumps({"mine": TASK_JSON}))
+        experiment = parse_experiment(json.dumps(read_experiment(tmp_path / "x.yaml")).encode(), max_jobs=1000)
+        assert (len(experiment.cells), len(experiment.seeds), len(experiment.tasks)) == (5, 3, 21)
 
     def test_the_key_is_that_of_the_content(self, file: Path):
         key = key_of(read_experiment(file))

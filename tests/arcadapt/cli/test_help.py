@@ -20,6 +20,7 @@ HEAVY = ("torch", "transformers", "vllm", "sqlalchemy", "celery", "fastapi", "ht
         ("pretrain",),
         ("models", "list"),
         ("evaluate",),
+        ("experiment",),
         ("datasets", "check"),
     ],
 )
