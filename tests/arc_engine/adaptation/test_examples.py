@@ -159,6 +159,11 @@ def test_a_last_pair_that_cannot_fit_is_too_long_where_no_other_may_be_held_out(
         source(task, max_tokens=100, leave_one_out="off").draw()
 
 
+def test_a_last_pair_that_cannot_fit_does_not_keep_swapped_ones_from_being_the_target():
+    examples = source(task_of([2, 1, 10]), max_tokens=100, leave_one_out="off", swap=0.9)
+    assert {held_out(examples.draw()) for _ in range(50)} == {0, 1}
+
+
 def test_a_last_pair_that_fits_with_some_context_keeps_its_place():
     examples = source(task_of([10, 1, 2]), max_tokens=100, leave_one_out="off")
     assert {text(examples.draw().ids) for _ in range(20)} == {"<bos>I1O6<eos>I22\n22O77\n77<eos>"}
