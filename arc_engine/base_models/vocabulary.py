@@ -33,10 +33,10 @@ def kept_tokens(document: TokenizerJson, *, used: Iterable[int], special: Iterab
     text_of = {number: text for text, number in vocabulary.items()}
     kept = {number for text, number in vocabulary.items() if text in LETTERS or BYTE.fullmatch(text)}
     special_ids = set(special) | _ids_of_post_processor(document.get("post_processor"))
-    words = [text_of[number] for number in used if number in text_of and number not in special_ids]
+    words = [text_of[number] for number in used if number in text_of and number not in special_ids | kept]
     ranks = _merge_ranks(document)
     for word in words:
-        if len(word) == 1 or not any(char.isdigit() for char in word) or BYTE.fullmatch(word):
+        if len(word) == 1 or not any(char.isdigit() for char in word):
             kept |= {vocabulary[part] for part in (word, *_parts(word, ranks)) if part in vocabulary}
         else:
             kept |= {vocabulary[char] for char in word if char in vocabulary}

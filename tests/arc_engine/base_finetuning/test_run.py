@@ -16,7 +16,6 @@ from arc_engine.base_finetuning.checkpoint import RunState
 from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.log import LOG_NAME
-from arc_engine.base_finetuning.recipe import Recipe
 from arc_engine.base_finetuning.validation import ValidationSet
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge

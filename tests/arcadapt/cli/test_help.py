@@ -18,6 +18,8 @@ HEAVY = ("torch", "transformers", "vllm", "sqlalchemy", "celery", "fastapi", "ht
         ("demo",),
         ("merge",),
         ("pretrain",),
+        ("finetune-base",),
+        ("models", "trim"),
         ("models", "list"),
         ("evaluate",),
         ("experiment",),

