@@ -1,5 +1,6 @@
 """The ML half of arcadapt: ARC tasks in, adapters, candidates and attempts out.
 
 Imports nothing of the service (no FastAPI, Celery or SQLAlchemy); torch, transformers, peft and vllm are imported
-only by the GPU modules (`adaptation/`, `sampling/`, `base_models/`, `pretraining/`), never by the light ones.
+only by the GPU modules (`adaptation/`, `base_finetuning/`, `base_models/`, `sampling/`, `pretraining/`), never by the
+light ones.
 """
