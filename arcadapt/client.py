@@ -41,6 +41,8 @@ M = TypeVar("M", bound=BaseModel)
 _SUBMISSION: Final = TypeAdapter(dict[str, list[SubmissionEntry]])
 _NETWORK_RETRIES: Final = 2
 """Retries of the connection itself, before anything was sent."""
+_EXPERIMENT_S: Final = 300.0
+"""Patience with what the server does for an experiment as a whole, which can have thousands of jobs."""
 
 
 class Client:
@@ -194,7 +196,9 @@ class Client:
     def create_experiment(self, document: Mapping[str, Any], *, idempotency_key: str | None = None) -> ExperimentDetail:
         """Submits an experiment: `name`, `tasks`, and as wanted `settings`, `cells` or `grid`, `seeds`."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._fetch(ExperimentDetail, "POST", "/experiments", json=dict(document), headers=headers)
+        return self._fetch(
+            ExperimentDetail, "POST", "/experiments", json=dict(document), headers=headers, timeout_s=_EXPERIMENT_S
+        )
 
     def experiment(self, experiment_id: JobId) -> ExperimentDetail:
         """An experiment: its cells, and how far each of them is."""
@@ -212,15 +216,16 @@ class Client:
 
     def experiment_report(self, experiment_id: JobId) -> ExperimentReport:
         """The table as it stands now."""
-        return self._fetch(ExperimentReport, "GET", f"/experiments/{experiment_id}/report")
+        return self._fetch(ExperimentReport, "GET", f"/experiments/{experiment_id}/report", timeout_s=_EXPERIMENT_S)
 
     def experiment_table(self, experiment_id: JobId, *, form: Literal["csv", "markdown"]) -> str:
         """The table as text."""
-        return self._request("GET", f"/experiments/{experiment_id}/report", params={"format": form}).text
+        path = f"/experiments/{experiment_id}/report"
+        return self._request("GET", path, params={"format": form}, timeout_s=_EXPERIMENT_S).text
 
     def experiment_curves(self, experiment_id: JobId) -> ExperimentCurves:
         """Mean loss by step of every cell."""
-        return self._fetch(ExperimentCurves, "GET", f"/experiments/{experiment_id}/curves")
+        return self._fetch(ExperimentCurves, "GET", f"/experiments/{experiment_id}/curves", timeout_s=_EXPERIMENT_S)
 
     def cancel_experiment(self, experiment_id: JobId) -> ExperimentDetail:
         """Cancels every job that is not finished."""
@@ -316,8 +321,9 @@ class Client:
         json: object = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> M:
-        answer = self._request(method, path, json=json, params=params, headers=headers)
+        answer = self._request(method, path, json=json, params=params, headers=headers, timeout_s=timeout_s)
         try:
             return model.model_validate_json(answer.content)
         except ValidationError as error:
@@ -331,9 +337,11 @@ class Client:
         json: object = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> httpx.Response:
+        timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s
         try:
-            answer = self._http.request(method, path, json=json, params=params, headers=headers)
+            answer = self._http.request(method, path, json=json, params=params, headers=headers, timeout=timeout)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error
         if not answer.is_success:
