@@ -206,17 +206,32 @@ def test_a_waiting_job_can_be_cancelled(desk: Desk, workshop: Workshop):
     assert held
 
 
-def test_a_trainer_that_was_lost_is_replaced_and_records_nothing(desk: Desk, workshop: Workshop):
+def test_a_trainer_that_was_lost_is_replaced_and_records_nothing(desk: Desk, new_workshop: Callable[..., Workshop]):
     first, second = desk.submit_batch(TASKS, settings=settings(SHARED))
     lost = desk.claim_for_adapting(first, lease_s=0.2)  # nobody renews it
     assert claim_common(lost)
-    adapt_job(desk.claim_for_adapting(second), workshop=workshop)
+    adapt_job(desk.claim_for_adapting(second), workshop=new_workshop(job_timeout_s=60))
     assert desk.job(second).phase is Phase.ADAPTED
     assert common_of(desk, first).attempt == 2
     assert lost.common is not None
     with pytest.raises(StaleClaim):
         lost.common.fail("late", "too late")
     assert common_of(desk, first).state == "trained"
+
+
+def test_a_lost_trainer_cannot_write_while_another_trains(desk: Desk):
+    jobs = desk.submit_batch(TASKS, settings=settings(SHARED))
+    lost, trainer = (desk.claim_for_adapting(job_id, lease_s=0.2) for job_id in jobs)
+    assert claim_common(lost)
+    while not claim_common(trainer):  # as soon as the lease is over
+        pass
+    assert lost.common is not None
+    for write in (lost.common.renew, lost.common.release, lambda: lost.common.fail("late", "too late")):
+        with pytest.raises(StaleClaim):
+            write()
+    assert common_of(desk, jobs[0]).attempt == 2
+    assert trainer.common is not None
+    trainer.common.renew()
 
 
 def test_both_leases_are_kept_while_the_adapter_is_trained(desk: Desk, workshop: Workshop):
