@@ -5,10 +5,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from arc_engine.base_finetuning.checkpoint import RunState
 from arc_engine.base_finetuning.data import Data, load_data
+from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.recipe import Recipe
 from arc_engine.base_finetuning.run import FineTuning, train
 from arc_engine.base_finetuning.trainable import ADAPTER_FOLDER, MODEL_FOLDER, trainable
@@ -27,13 +26,13 @@ def finetune_base(
 
     Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result
     is bit for bit that of an uninterrupted run on the same machine, with the same number of threads and processes.
-    Several processes of `accelerate launch` share the work. `on_step` is called after every step.
+    Several processes, of `accelerate launch` or `torchrun`, share the work. `on_step` is called after every step.
 
     Raises `InvalidTaskSource`, `ContaminatedDataset`, `BaseModelError`, `PrecisionUnsupported`, `LoraUnsupported`,
     `EncoderUnsupported`, `PromptUnsupported`, `TaskTooLong`, `RunMismatch` if `out_dir` holds a run of another recipe,
     and `Diverged`, which leaves the last checkpoint.
     """
-    accelerator = Accelerator()
+    accelerator = join_processes()
     data = load_data(recipe, allow_evaluation_tasks=allow_evaluation_tasks)
     folder = resolve(recipe.base_model)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -55,6 +54,7 @@ def _write_manifest(out_dir: Path, *, run: FineTuning, data: Data, written: Path
         "steps": run.state.step,
         "tokens": run.state.tokens,
         "elapsed_s": round(run.state.elapsed_s, 1),
+        "processes": run.num_processes,
         "validation": run.last_validation,
         "trained_on": list(run.corpus.task_ids),
         "too_long": list(run.corpus.left_out),

@@ -76,6 +76,12 @@ class FineTuning:
         return min(1.0, elapsed_s / ((self.recipe.hours or 0.0) * 3600))
 
     @property
+    def num_processes(self) -> int:
+        """How many processes share the work."""
+        num_processes: int = self._accelerator.num_processes
+        return num_processes
+
+    @property
     def last_validation(self) -> dict[str, Any] | None:
         """The newest record of a validation in the log, earlier sittings included."""
         return self._log.last("validation")

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Final
 
 import yaml
-from accelerate import PartialState
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from arc_engine.base_finetuning.finetune import finetune_base
+from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.recipe import Recipe, load_recipe
 from arc_engine.errors import ContaminatedDataset
 from arcadapt.cli.output import print_json, progress, results
@@ -30,7 +30,7 @@ class Options:
 def run(config: Path, out: Path, options: Options, *, as_json: bool) -> None:
     """Fine-tunes by the recipe, with its budget replaced where the command says so. One of several processes talks."""
     recipe = _recipe(config, options)
-    speaks = PartialState().is_main_process
+    speaks = join_processes().is_main_process
     budget = f"{recipe.max_steps} steps" if recipe.max_steps is not None else f"{recipe.hours} h"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress(), disable=not speaks) as bar:

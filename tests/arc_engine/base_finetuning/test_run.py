@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from arc_engine.base_finetuning.checkpoint import RunState
 from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.log import LOG_NAME
+from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.validation import ValidationSet
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
@@ -202,7 +202,7 @@ def test_validation_agrees_with_greedy_decoding(tiny_base: Path, tmp_path: Path)
         task, solution = parse_task(document)
         solved = SolvedTask("x", task.train, tuple(map(Pair, task.test, solution.outputs)))
         report = ValidationSet(recipe, [solved], base.tokenizer, max_tokens=4096).measure(
-            base, accelerator=Accelerator()
+            base, accelerator=join_processes()
         )
         settings = SolveSettings.model_validate({"adaptation": None, "sampling": {"num_views": 1}})
         found = answer(
@@ -230,14 +230,15 @@ def test_a_budget_of_hours_ends(tiny_base: Path, tasks: Path, tmp_path: Path) ->
 def test_two_processes_share_a_step_and_come_to_the_same(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tiny_base, tasks, gradient_accumulation=2, max_steps=3)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    launch = "--cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), "-m", "arcadapt", "finetune-base"]
+    # `accelerate launch` starts several processes for GPUs, and on processors only by MPI.
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "arcadapt", "finetune-base")
     subprocess.run(
-        [*command, "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
+        [sys.executable, *launch, "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
         check=True,
         capture_output=True,
         timeout=300,
     )
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text())["processes"] == 2
     finetune_base(recipe, out_dir=tmp_path / "one")
     assert dict(losses(tmp_path / "two")) == pytest.approx(dict(losses(tmp_path / "one")), rel=1e-6)
     for name, tensor in weights(tmp_path / "one").items():
