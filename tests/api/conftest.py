@@ -22,6 +22,8 @@ from jobs.models import BaseModelRow, Batch, Experiment
 from jobs.repositories import ClaimRepository
 
 OWNER = "test-worker"
+MIGRATED = ("arc-mini", "arc-mini-ft")
+"""The base models that every database has."""
 GRID: Grid = ((0, 0), (0, 7))
 TASK = {
     "train": [
@@ -133,7 +135,7 @@ def database_url(shared_database: tuple[str, Engine]) -> str:
     with engine.begin() as connection:
         connection.execute(delete(Batch))  # everything else but the registry goes with it
         connection.execute(delete(Experiment))
-        connection.execute(delete(BaseModelRow).where(BaseModelRow.source.not_like("bundled:%")))
+        connection.execute(delete(BaseModelRow).where(BaseModelRow.name.not_in(MIGRATED)))
     return url
 
 

@@ -111,4 +111,4 @@ def test_a_name_registered_anew_waits_to_be_looked_at_again(client: TestClient, 
     client.post("/base-models", json={"name": "again", "source": "bundled:arc-mini"})
     assert client.get("/base-models/again").json()["merge_state"] == "needs_merge"
     with transaction(database) as session:
-        assert BaseModelRepository(session).waiting() == ["again"]
+        assert "again" in BaseModelRepository(session).waiting()

@@ -75,7 +75,7 @@ def test_a_registered_base_model_may_be_named(database: SessionFactory):
         models = BaseModelRepository(session)
         models.register("mine", "/models/one")
         assert models.register("mine", "/models/two", revision="main").source == "/models/two"
-        assert [model.name for model in models.list()] == ["arc-mini", "mine"]
+        assert [model.name for model in models.list()] == ["arc-mini", "arc-mini-ft", "mine"]
         assert submit(session, {"a": a_task()}, SolveSettings(base_model="mine")).jobs
 
 
