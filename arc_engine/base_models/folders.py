@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from arc_engine.errors import BaseModelError
 
+CHAT_TEMPLATE_FILES: Final = ("chat_template*", "additional_chat_templates/*")
 TOKENIZER_FILES: Final = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -19,7 +20,7 @@ TOKENIZER_FILES: Final = (
     "vocab.*",
     "merges.txt",
     "*.model",
-    "chat_template*",
+    *CHAT_TEMPLATE_FILES,
 )
 LICENCE_FILES: Final = ("LICENSE*", "NOTICE*")
 
@@ -49,7 +50,9 @@ def copy_companions(
     """Copies to `folder` what a base model has beside its weights and their configuration."""
     for pattern in patterns:
         for path in base_folder.glob(pattern):
-            shutil.copyfile(path, folder / path.name)
+            copy = folder / path.relative_to(base_folder)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

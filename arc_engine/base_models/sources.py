@@ -16,8 +16,17 @@ LOCAL_PREFIX: Final = "local:"
 HUB_PREFIX: Final = "hub:"
 FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-# Weights as safetensors only (a pickle runs code when it is opened), and what a tokenizer is made of.
-HUB_FILES: Final = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "merges.txt", "vocab.txt")
+# Weights as safetensors only (a pickle runs code when it is opened), what a tokenizer is made of, and the licence.
+HUB_FILES: Final = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE*",
+    "NOTICE*",
+)
 
 
 def resolve(source: str, *, revision: str | None = None, models_dir: Path | None = None) -> Path:

@@ -16,7 +16,13 @@ from typing import Any, Final, get_args
 import torch
 from torch import Tensor, nn
 
-from arc_engine.base_models.folders import LICENCE_FILES, appearing_whole, copy_companions, stored_dtype
+from arc_engine.base_models.folders import (
+    CHAT_TEMPLATE_FILES,
+    LICENCE_FILES,
+    appearing_whole,
+    copy_companions,
+    stored_dtype,
+)
 from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.vocabulary import TokenizerJson, kept_tokens, without_others
@@ -74,7 +80,7 @@ def trim(
         _write_tokenizer(base, kept, folder=folder)
         _cut(base.model, kept)
         base.model.to(stored_dtype(base_folder)).save_pretrained(folder)
-        copy_companions(base_folder, folder, patterns=(*LICENCE_FILES, "chat_template*"))
+        copy_companions(base_folder, folder, patterns=(*LICENCE_FILES, *CHAT_TEMPLATE_FILES))
         trimmed = load_base(folder, device="cpu", precision="float32")
         _check_prompts(base.tokenizer, trimmed.tokenizer, kept, grid_encoders=grid_encoders)
         report = TrimReport(

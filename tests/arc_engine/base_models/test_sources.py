@@ -3,8 +3,11 @@
 import shutil
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
+from transformers import AutoTokenizer
 
 from arc_engine.base_models import sources
+from arc_engine.base_models.folders import copy_companions
 from arc_engine.base_models.sources import resolve, resolve_adapter
 from arc_engine.errors import BaseModelError
 
@@ -107,3 +110,25 @@ def test_a_hub_id_that_says_so_is_never_a_folder(tiny_base, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BaseModelError, match="cannot be downloaded"):
         resolve("hub:owner/name")
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "tiny_qwen2"])
+def test_what_is_downloaded_and_copied_holds_the_whole_tokenizer_with_its_chat_templates(base, request, tmp_path):
+    folder = shutil.copytree(request.getfixturevalue(base), tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    written = set(tokenizer.save_pretrained(folder))
+    assert str(folder / "chat_template.jinja") in written
+    assert str(folder / "additional_chat_templates" / "tool_use.jinja") in written
+    for name in ("LICENSE", "model.safetensors.index.json", "pytorch_model.bin", "modeling.py"):
+        (folder / name).touch()
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    downloaded = set(filter_repo_objects(files, allow_patterns=list(sources.HUB_FILES)))
+    assert downloaded == files - {"pytorch_model.bin", "modeling.py"}
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    copy_companions(folder, copied)
+    found = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
+    weights_and_configuration = {"config.json", "generation_config.json", "model.safetensors"}
+    assert found == downloaded - weights_and_configuration - {"model.safetensors.index.json"}
+    assert AutoTokenizer.from_pretrained(copied).chat_template == tokenizer.chat_template
