@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -47,17 +46,25 @@ def num_cells(request: ExperimentRequest) -> int:
 
 def expand(request: ExperimentRequest, *, faults: list[Fault]) -> list[Cell]:
     """All cells in the order of the document. What is wrong with them is added to `faults`."""
+    overlaps = [fault for family, pointer in _families(request) for fault in _overlaps(family, pointer)]
+    if overlaps:
+        faults += overlaps
+        return []
     cells: list[Cell] = []
+    found: dict[Fault, None] = {}  # in the order in which they are found, and each once
+    num_refused = 0
     for family, pointer in _families(request):
         for changes, places in _combinations(family, pointer):
-            name = _name(family, changes)
-            found, settings = _settings(request.settings, changes, places=places, family=pointer)
-            faults += [fault for fault in found if fault not in faults]
-            if len(faults) >= MAX_ERRORS:
-                return cells
+            wrong, settings = _settings(request.settings, changes, places=places, family=pointer)
+            found.update(dict.fromkeys(wrong))
+            num_refused += settings is None
+            # Cells that all have the same fault say no more when there are thousands of them.
+            if max(len(found), num_refused) >= MAX_ERRORS:
+                faults += found
+                return []
             if settings is not None:
-                cells.append(Cell(name, changes, settings, places, pointer))
-    faults += _repeated(cells)
+                cells.append(Cell(_name(family, changes), changes, settings, places, pointer))
+    faults += [*found, *_repeated(cells)]
     return cells
 
 
@@ -68,6 +75,24 @@ def _families(request: ExperimentRequest) -> Iterator[tuple[Family, str]]:
         yield Family.model_construct(name="" if request.grid else NAME_WITHOUT_GRID, set={}, grid=request.grid), ""
     for index, family in enumerate(request.cells):
         yield family, pointer_to("cells", index)
+
+
+def _overlaps(family: Family, pointer: str) -> list[Fault]:
+    """Settings of a family of which one is or holds another: it would undo the other, whatever the cell is called."""
+    places = [(_path(name), pointer + pointer_to("set", name)) for name in family.set]
+    places += [(_path(name), pointer + pointer_to("grid", name)) for name in family.grid]
+    said: dict[Path, str] = {}
+    within: dict[Path, str] = {}
+    faults = []
+    for path, place in places:
+        outer = (said[path[:length]] for length in range(1, len(path) + 1) if path[:length] in said)
+        other = next(outer, None) or within.get(path)
+        if other is not None:
+            faults.append(Fault(place, f"{'.'.join(map(str, path))} overlaps with {other}"))
+        said.setdefault(path, place)
+        for length in range(1, len(path)):
+            within.setdefault(path[:length], place)
+    return faults
 
 
 def _combinations(family: Family, pointer: str) -> Iterator[tuple[dict[str, JsonValue], dict[Path, str]]]:
@@ -83,7 +108,7 @@ def _combinations(family: Family, pointer: str) -> Iterator[tuple[dict[str, Json
 def _settings(
     base: Mapping[str, JsonValue], changes: Mapping[str, JsonValue], *, places: Mapping[Path, str], family: str
 ) -> tuple[list[Fault], SolveSettings | None]:
-    values: dict[str, Any] = deepcopy(dict(base))
+    values: dict[str, Any] = dict(base)
     for name, value in changes.items():
         fault = _assign(values, name, value, pointer=places[_path(name)])
         if fault is not None:
@@ -101,14 +126,15 @@ def _settings(
 
 
 def _assign(settings: dict[str, Any], name: str, value: JsonValue, *, pointer: str) -> Fault | None:
+    """Sets one setting. Only what lies on its path is copied: all cells share the rest of the document."""
     place = settings
     keys = name.split(".")
     for depth, key in enumerate(keys[:-1], start=1):
-        child = place.setdefault(key, {})
+        child = place.get(key, {})
         if not isinstance(child, dict):
-            return Fault(pointer, f"{'.'.join(keys[:depth])} is {json.dumps(child)} and has no fields")
-        place = child
-    place[keys[-1]] = deepcopy(value)
+            return Fault(pointer, f"{'.'.join(keys[:depth])} is {json.dumps(child):.100} and has no fields")
+        place[key] = place = dict(child)
+    place[keys[-1]] = value
     return None
 
 

@@ -1,8 +1,9 @@
 """The body of POST /experiments: read, checked as a whole, and every fault located."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -13,6 +14,10 @@ from api.problems import Fault, invalid_request, pointer_to
 from api.requests import digest, parsed_task
 from api.validation import faults_of
 from arc_engine.tasks import Solution, Task
+
+MAX_CELLS: Final = 2000
+MAX_DOCUMENT_BYTES: Final = 256 * 1024
+"""Of an experiment without its tasks. Every cell repeats a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +42,20 @@ def parse_experiment(body: bytes, *, max_jobs: int) -> ExperimentSubmission:
     document = parse_document(body)
     if not isinstance(document, dict):
         raise invalid_request([Fault("", "expected an object with `name` and `tasks`")])
+    rest = {name: value for name, value in document.items() if name != "tasks"}
+    num_bytes = len(json.dumps(rest, separators=(",", ":")))
+    if num_bytes > MAX_DOCUMENT_BYTES:
+        message = f"an experiment without its tasks has at most {MAX_DOCUMENT_BYTES} bytes, this one has {num_bytes}"
+        raise invalid_request([Fault("", message)])
     faults: list[Fault] = []
     request = _envelope(document, faults)
     tasks = _tasks(document.get("tasks"), faults)
     cells: list[Cell] = []
     if request is not None:
-        num_jobs = num_cells(request) * len(request.seeds) * len(request.tasks)
-        if num_jobs > max_jobs:
-            raise invalid_request([Fault("", f"cells, seeds and tasks make {num_jobs} jobs, {max_jobs} are allowed")])
+        _check_size(request, max_jobs=max_jobs)
         cells = expand(request, faults=faults)
     if faults or request is None:
         raise invalid_request(faults)
-    rest = {name: value for name, value in document.items() if name != "tasks"}
     return ExperimentSubmission(request.name, tasks, cells, request.seeds, rest, digest(document))
 
 
@@ -58,6 +65,15 @@ def _envelope(document: dict[str, Any], faults: list[Fault]) -> ExperimentReques
     except ValidationError as error:
         faults += [Fault(pointer_to(*path), message) for path, message in faults_of(error)]
         return None
+
+
+def _check_size(request: ExperimentRequest, *, max_jobs: int) -> None:
+    cells = num_cells(request)
+    num_jobs = cells * len(request.seeds) * len(request.tasks)
+    if num_jobs > max_jobs:
+        raise invalid_request([Fault("", f"cells, seeds and tasks make {num_jobs} jobs, {max_jobs} are allowed")])
+    if cells > MAX_CELLS:
+        raise invalid_request([Fault("", f"there are {cells} cells, {MAX_CELLS} are allowed")])
 
 
 def _tasks(tasks: object, faults: list[Fault]) -> dict[str, tuple[Task, Solution]]:

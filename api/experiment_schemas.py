@@ -12,6 +12,8 @@ from arc_engine.settings import Seed
 from jobs.states import Status
 
 MAX_SEEDS: Final = 100
+MAX_VARIED: Final = 50
+"""Most settings that one grid varies; there are hardly more."""
 _SETTING: Final = re.compile(r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*$")
 
 Setting = Annotated[str, StringConstraints(pattern=_SETTING, max_length=100)]
@@ -19,6 +21,7 @@ Values = Annotated[list[JsonValue], Field(min_length=1, max_length=1000)]
 Grid = Annotated[
     dict[Setting, Values],
     Field(
+        max_length=MAX_VARIED,
         description="Values to try for each setting, named by its dotted path; every combination is a cell.",
         examples=[{"adaptation.lora_rank": [1, 8, 32], "adaptation.learning_rate": [0.0005, 0.002]}],
     ),

@@ -114,12 +114,12 @@ class AdaptationSettings(_Settings):
         description="Multiply updates by alpha/sqrt(rank) instead (Kalajdzievski, 2023, arXiv:2312.03732).",
     )
     lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the input of the LoRA matrices.")
-    target_modules: Literal["all-linear"] | Annotated[tuple[ModuleName, ...], Field(min_length=1, strict=False)] = (
-        Field(
-            default="all-linear",
-            description="Layers that get LoRA matrices: all linear ones but the output layer, or those with these "
-            "names, for example q_proj and v_proj.",
-        )
+    target_modules: (
+        Literal["all-linear"] | Annotated[tuple[ModuleName, ...], Field(min_length=1, max_length=256, strict=False)]
+    ) = Field(
+        default="all-linear",
+        description="Layers that get LoRA matrices: all linear ones but the output layer, or those with these "
+        "names, for example q_proj and v_proj.",
     )
     init: str = Field(
         default="default",

@@ -135,6 +135,8 @@ def _lengths(schema: _Schema) -> Iterator[str]:
         yield f"matching `{schema['pattern']}`"
     if "minItems" in schema:
         yield "not empty"
+    if "maxItems" in schema:
+        yield f"at most {schema['maxItems']}"
 
 
 def _page_section(section: Section) -> str:

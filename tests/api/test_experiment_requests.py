@@ -7,6 +7,7 @@ import pytest
 
 from api.experiment_requests import ExperimentSubmission, parse_experiment
 from api.problems import Problem
+from arc_engine.settings import SolveSettings
 from tests.api.conftest import TASK
 
 pytestmark = pytest.mark.fast
@@ -102,6 +103,12 @@ def test_an_experiment_may_be_about_seeds_alone():
         ({"settings": {"adaptation": {"init": "orthogonal", "lora_rank": 3}}}, "/settings/adaptation"),
         ({"cells": [{"name": "a"}, {"name": "a"}]}, "/cells/1"),
         ({"grid": {"adaptation.lora_rank": [1, 1]}}, "/grid"),
+        ({"grid": {"adaptation.lora_rank": [1, 8], "adaptation": [{}]}}, "/grid/adaptation"),
+        ({"grid": {"adaptation": [{}], "adaptation.examples.swap": [0.5]}}, "/grid/adaptation.examples.swap"),
+        (
+            {"cells": [{"name": "a", "set": {"base_model": "x"}, "grid": {"base_model": ["y"]}}]},
+            "/cells/0/grid/base_model",
+        ),
         ({"grid": {"adaptation.seed": [1]}}, "/grid/adaptation.seed/0"),
         ({"settings": {"sampling": {"seed": 1}}}, "/settings/sampling/seed"),
         ({"seeds": []}, "/seeds"),
@@ -129,6 +136,38 @@ def test_a_grid_beyond_all_bounds_is_counted_before_it_is_made():
     many = list(range(1, 1001))
     grid = {f"adaptation.{name}": many for name in ("lora_rank", "max_steps", "batch_size", "max_seq_len")}
     assert "1000000000000 jobs, 1000 are allowed" in faults(grid=grid)[""]
+
+
+def test_a_grid_of_more_settings_than_there_are_is_refused_uncounted():
+    # The product has more digits than Python prints.
+    assert list(faults(grid={f"a{index}": [0] * 3 for index in range(10_000)})) == ["/grid"]
+
+
+def test_the_number_of_cells_is_bounded_however_many_jobs_are_allowed():
+    grid = {"adaptation.max_steps": list(range(1, 1001)), "adaptation.lora_rank": [1, 2, 3]}
+    assert "3000 cells" in faults(max_jobs=10_000, grid=grid)[""]
+
+
+def test_the_document_is_bounded_but_for_its_tasks():
+    settings = {"adaptation": {"target_modules": ["q" * 200] * 1300}}
+    assert "262144 bytes" in faults(settings=settings)[""]
+    tasks = {f"task-{index}": {**TASK, "train": TASK["train"] * 10} for index in range(300)}
+    assert len(json.dumps(tasks)) > 262144
+    assert len(parse(tasks=tasks).tasks) == 300
+
+
+def test_a_fault_that_all_cells_have_is_not_looked_for_in_all_of_them(monkeypatch: pytest.MonkeyPatch):
+    looked: list[object] = []
+
+    def count(values: object) -> SolveSettings:
+        looked.append(values)
+        return real(values)
+
+    real = SolveSettings.model_validate
+    monkeypatch.setattr(SolveSettings, "model_validate", count)
+    grid = {"adaptation.max_steps": list(range(1, 1001))}
+    assert list(faults(settings={"wrong": 1}, grid=grid)) == ["/settings/wrong"]
+    assert len(looked) == 100
 
 
 def test_the_order_of_names_makes_no_other_request():

@@ -93,6 +93,7 @@ INVALID = [
     (["adaptation", "max_seq_len"], 1),
     (["adaptation", "lr_scheduler"], "exponential"),
     (["adaptation", "loss_on"], "inputs"),
+    (["adaptation", "target_modules"], ["q_proj"] * 257),
     (["adaptation", "seed"], -1),
     (["adaptation", "seed"], 2**31),
     (["adaptation", "augmentation", "dihedral"], 1),

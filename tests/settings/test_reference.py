@@ -35,7 +35,7 @@ def test_a_line_tells_range_default_and_meaning():
     assert lines["adaptation.lora_dropout"].values == "number, at least 0, below 1"
     assert lines["adaptation.learning_rate"].values == "number, above 0, at most 1"
     assert lines["adaptation.lr_scheduler"].values == "`linear`, `cosine`, `constant`, `constant_with_warmup`"
-    assert lines["adaptation.target_modules"].values == "`all-linear` or list of texts, not empty"
+    assert lines["adaptation.target_modules"].values == "`all-linear` or list of texts, not empty, at most 256"
     assert lines["sampling.max_new_tokens"].values == "whole number, at least 1, at most 32,768 or `null`"
     assert lines["adaptation"].values == "object or `null`"
     assert lines["prompt.grid_encoder"].default == '`"MinimalGridEncoder()"`'
