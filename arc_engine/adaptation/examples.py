@@ -8,6 +8,7 @@ anew from the original task every time, never on top of one another, and `Task` 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from arc_engine.errors import TaskTooLong
@@ -25,7 +26,7 @@ MIN_PAIRS: Final = 2  # one to learn from, one to predict
 
 _PairShape: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 _Shapes: TypeAlias = tuple[_PairShape, frozenset[_PairShape]]
-"""Of the held-out pair, and of all pairs: all that decides whether a sequence fits."""
+"""Of the held-out pair, and of all pairs: all that decides whether a sequence fits, unless cells matter too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class ExampleSource:
         writer: PromptWriter,
         max_tokens: int,
         rng: random.Random,
+        stand_in: Example | None = None,
     ) -> None:
+        """`stand_in` is a sequence of the task that is known to fit, for when a run of bad luck finds no other."""
         self._task = task
         self._views = settings.augmentation.distribution()
         self._settings = settings.examples
@@ -76,13 +79,15 @@ class ExampleSource:
         # A stream of its own, so that the same views are drawn with and without it.
         self._swap_rng = random.Random(f"swap {settings.seed}")
         self._num_drawn = 0
+        self._stand_in = stand_in
         self._too_long: set[_Shapes] = set()
 
     def draw(self) -> Example:
         """The next sequence.
 
         Raises `TaskTooLong` where not even the shortest demonstration with one other before it fits into `max_tokens`
-        (a task with a single demonstration: that one alone; `leave_one_out` off: the last one with one other).
+        (a task with a single demonstration: that one alone; `leave_one_out` off: the last one with one other), and
+        there is no stand-in.
         """
         for _ in range(MAX_DRAWS):
             pairs = draw_example(self._task, rng=self._rng, views=self._views, held_out=self._held_out())
@@ -95,10 +100,18 @@ class ExampleSource:
             if tokens is not None:
                 self._num_drawn += 1
                 return Example(tokens.ids, targets(tokens, loss_on=self._settings.loss_on))
-            self._too_long.add(key)
+            if self._shapes_decide:
+                self._too_long.add(key)
+        if self._stand_in is not None:
+            self._num_drawn += 1
+            return self._stand_in
         raise TaskTooLong(
             f"no two demonstrations of the task fit into a training sequence of {self._max_tokens} tokens"
         )
+
+    @cached_property
+    def _shapes_decide(self) -> bool:
+        return not self._writer.cells_change_length()
 
     def _held_out(self) -> int | None:
         num_pairs = len(self._task.train)

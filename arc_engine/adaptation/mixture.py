@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from arc_engine.adaptation.examples import Example, ExampleSource
 from arc_engine.errors import TaskTooLong
@@ -38,18 +39,15 @@ class TaskMixture:
         self._sources: list[ExampleSource] = []
         left_out: list[int] = []
         for index, task in enumerate(tasks):
-            source, trial = (
-                ExampleSource(task, settings=settings, writer=writer, max_tokens=max_tokens, rng=rng)
-                for rng in (self._rng, random.Random(0))
-            )
+            source = partial(ExampleSource, task, settings=settings, writer=writer, max_tokens=max_tokens)
             try:
-                trial.draw()
+                fitting = source(rng=random.Random(0)).draw()
             except TaskTooLong:
                 if len(left_out) == len(tasks) - 1:  # there is none left
                     raise
                 left_out.append(index)
             else:
-                self._sources.append(source)
+                self._sources.append(source(rng=self._rng, stand_in=fitting))
         self.left_out = tuple(left_out)
 
     def draw(self) -> Example:

@@ -1,11 +1,12 @@
 """A prompt version in the tokens of one tokenizer: what training sequences and sampling prompts both come from."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 from arc_engine.encoders import GridEncoder, Refusal, parse_encoder
-from arc_engine.grids import NUM_COLOURS, Grid
+from arc_engine.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_engine.prompts import PromptVersion
 from arc_engine.prompts.chat import ChatLayout
 from arc_engine.prompts.compact import CompactLayout
@@ -76,6 +77,16 @@ class PromptWriter:
         """How many tokens the model generates to answer `grid`, its end included."""
         written = self.tokenizer.encode(self.encoder.encode(grid), add_special_tokens=False)
         return len(written) + len(self.layout.ends.end)
+
+    def cells_change_length(self) -> bool:
+        """Whether grids of one shape can differ in their number of tokens, as they do where digits merge into tokens.
+
+        Seen in grids of one colour each, which hold the runs that tokenizers know best, and in random ones.
+        """
+        rng, colours = random.Random(0), range(NUM_COLOURS)
+        plain = [((colour,) * MAX_SIDE,) * 3 for colour in colours]
+        mixed = [tuple(tuple(rng.choices(colours, k=MAX_SIDE)) for _ in range(3)) for _ in colours]
+        return len({self.num_answer_tokens(grid) for grid in (*plain, *mixed)}) > 1
 
     def read(self, ids: Sequence[int]) -> Grid | Refusal:
         """The grid in the model's answer, given without its stop token.

@@ -14,6 +14,7 @@ from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import AdaptationSettings, AugmentationSettings, ExampleSettings, PromptSettings
 from arc_engine.tasks import Pair, Task
 from arc_engine.views import NUM_DIHEDRAL, View, ViewDistribution
+from tests.fixtures.merging_tokenizers import merging_tokenizer
 
 pytestmark = pytest.mark.fast
 
@@ -31,13 +32,14 @@ def task_of(sizes):
     return Task(train=pairs, test=(square(1, 0),))
 
 
-def source(task, *, max_tokens=4096, augmentation=UNCHANGED, seed=0, **examples):
+def source(task, *, max_tokens=4096, augmentation=UNCHANGED, seed=0, tokenizer=TOKENIZER, stand_in=None, **examples):
     return ExampleSource(
         task,
         settings=AdaptationSettings(examples=ExampleSettings(**examples), augmentation=augmentation),
-        writer=PromptWriter.of(PromptSettings(), TOKENIZER),
+        writer=PromptWriter.of(PromptSettings(), tokenizer),
         max_tokens=max_tokens,
         rng=random.Random(seed),
+        stand_in=stand_in,
     )
 
 
@@ -231,6 +233,29 @@ def test_a_task_that_fits_only_under_some_views_is_drawn_under_those():
     # A row of 30 cells has 30 tokens, the column that it turns into 59.
     examples = source(task, max_tokens=1 + 2 * 34, augmentation=AugmentationSettings())
     assert {len(examples.draw()) for _ in range(50)} == {69}
+
+
+def test_colours_that_do_not_fit_do_not_keep_others_from_fitting():
+    # Where two zeros are one token, and two ones, the row fits if it turns into either: under one view in five.
+    row, dot = ((1,) * 20,), ((2,),)
+    task = Task((Pair(row, dot), Pair(row, dot)), (dot,))
+    recolouring = AugmentationSettings(dihedral=False)
+    tokens = {"tokenizer": merging_tokenizer(), "max_tokens": 1 + 2 * (1 + 10 + 1 + 1 + 1)}
+    for seed in range(10):
+        examples = source(task, augmentation=recolouring, seed=seed, **tokens)
+        assert {len(examples.draw()) for _ in range(3)} == {29}
+
+
+def test_a_stand_in_is_taken_where_nothing_else_is_found_to_fit():
+    known = source(task_of([1, 1])).draw()
+    examples = source(task_of([5, 5]), max_tokens=20, stand_in=known)
+    assert [examples.draw() for _ in range(3)] == [known] * 3
+    assert source(task_of([2, 2]), stand_in=known).draw() != known
+
+
+@pytest.mark.parametrize(("tokenizer", "changes"), [(TOKENIZER, False), (merging_tokenizer(), True)])
+def test_where_digits_merge_the_cells_change_the_length(tokenizer, changes):
+    assert PromptWriter.of(PromptSettings(), tokenizer).cells_change_length() is changes
 
 
 def test_the_same_seed_draws_the_same_sequences():

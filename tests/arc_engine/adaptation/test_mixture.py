@@ -12,6 +12,7 @@ from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import AdaptationSettings, PromptSettings
 from arc_engine.tasks import Pair, Task
+from tests.fixtures.merging_tokenizers import merging_tokenizer
 
 pytestmark = pytest.mark.fast
 
@@ -90,3 +91,17 @@ def test_what_the_tokenizer_cannot_write_is_refused():
     greek = PromptSettings(grid_encoder=f"ReplaceNumberEncoder(MinimalGridEncoder(), {list('αβγδεζηθικ')})")
     with pytest.raises(EncoderUnsupported):
         mixture([task_of(1)], prompt=greek)
+
+
+def test_a_task_that_seldom_fits_is_trained_on_all_the_same():
+    # Where two zeros are one token, and two ones, rows that turn into both fit: under one view in 45.
+    row, other = ((2,) * 20,), ((3,) * 20,)
+    task = Task(train=(Pair(row, other), Pair(row, other)), test=(row,))
+    examples = TaskMixture(
+        [task],
+        settings=AdaptationSettings(augmentation={"dihedral": False}),
+        prompt=PROMPT,
+        tokenizer=merging_tokenizer(),
+        max_tokens=1 + 2 * (1 + 10 + 1 + 10 + 1),
+    )
+    assert {len(examples.draw()) for _ in range(60)} == {47}
