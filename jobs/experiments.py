@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,15 @@ class CellFields(Protocol):
     def settings(self) -> SolveSettings: ...
 
 
+def earlier_experiment(
+    session: Session, idempotency_key: str | None, *, request_sha256: str | None
+) -> Experiment | None:
+    """What the same request under this key made before, if it did; raises `IdempotencyConflict` for another request."""
+    if idempotency_key is None or (experiment := session.scalar(_with_key(idempotency_key))) is None:
+        return None
+    return _same_request(experiment, request_sha256)
+
+
 def submit_experiment(
     session: Session,
     tasks: Mapping[str, tuple[Task, Solution]],
@@ -42,7 +51,8 @@ def submit_experiment(
 ) -> Experiment:
     """Stores an experiment and a batch of jobs per cell and seed in the caller's transaction.
 
-    Keys and ids are treated as by `jobs.submission.submit`. Raises what that raises, and `IdempotencyConflict`.
+    Keys and ids are treated as by `jobs.submission.submit`, but that a key which was used before is for the caller to
+    look up first. Raises what that raises.
     """
     fields = {
         "name": name,
@@ -56,8 +66,8 @@ def submit_experiment(
     statement = insert(Experiment).values(id=experiment_id or uuid4(), **fields)
     statement = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
     inserted = session.scalar(statement.returning(Experiment.id))
-    if inserted is None:
-        return _earlier(session, str(idempotency_key), request_sha256)
+    if inserted is None:  # the key was taken since it was looked up
+        return _same_request(session.scalars(_with_key(idempotency_key)).one(), request_sha256)
     for cell, seed in in_working_order(cells, seeds):
         batch = submit(session, tasks, seeded(cell.settings, seed), name=f"{name}: {cell.name}", versions=versions)
         batch.experiment_id, batch.cell, batch.seed = inserted, cell.name, seed
@@ -103,8 +113,11 @@ def _rank(settings: SolveSettings) -> int:
     return adaptation.lora_rank * (2 if adaptation.shifts_base else 1)
 
 
-def _earlier(session: Session, idempotency_key: str, request_sha256: str | None) -> Experiment:
-    experiment = session.scalars(select(Experiment).where(Experiment.idempotency_key == idempotency_key)).one()
+def _with_key(idempotency_key: str | None) -> Select[Experiment]:
+    return select(Experiment).where(Experiment.idempotency_key == idempotency_key)
+
+
+def _same_request(experiment: Experiment, request_sha256: str | None) -> Experiment:
     if experiment.request_sha256 != request_sha256:
-        raise IdempotencyConflict(idempotency_key)
+        raise IdempotencyConflict(str(experiment.idempotency_key))
     return experiment

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select
+from sqlalchemy import Select, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -38,6 +38,9 @@ def submit(
     new gives the `batch_id` that a new one shall have. Doorbells that still wait are those that were not sent. Raises
     `IdempotencyConflict` for a key of a different request, `UnknownBaseModel`, and `SettingsConflict`.
     """
+    # Before the registry is asked: a request that was accepted once is not refused for what has changed since.
+    if idempotency_key is not None and (earlier := session.scalar(_with_key(idempotency_key))) is not None:
+        return _same_request(earlier, request_sha256)
     base_model = BaseModelRepository(session).get(settings.base_model)
     settings = resolve_settings(settings, base_model)
     resolved = settings.model_dump(mode="json")
@@ -47,7 +50,7 @@ def submit(
         {"name": name, "idempotency_key": idempotency_key, "request_sha256": request_sha256, "settings": resolved},
     )
     if inserted is None:
-        return _earlier(session, str(idempotency_key), request_sha256)
+        return _same_request(session.scalars(_with_key(idempotency_key)).one(), request_sha256)
     CommonAdaptationRepository(session).add(inserted, num_groups=num_groups(settings, num_tasks=len(tasks)))
     job_ids = [uuid4() for _ in tasks]
     jobs = [
@@ -84,8 +87,11 @@ def _insert_batch(session: Session, batch_id: UUID, fields: Mapping[str, Any]) -
     return session.scalar(statement.returning(Batch.id))
 
 
-def _earlier(session: Session, idempotency_key: str, request_sha256: str | None) -> Batch:
-    batch = session.scalars(select(Batch).where(Batch.idempotency_key == idempotency_key)).one()
+def _with_key(idempotency_key: str | None) -> Select[Batch]:
+    return select(Batch).where(Batch.idempotency_key == idempotency_key)
+
+
+def _same_request(batch: Batch, request_sha256: str | None) -> Batch:
     if batch.request_sha256 != request_sha256:
-        raise IdempotencyConflict(idempotency_key)
+        raise IdempotencyConflict(str(batch.idempotency_key))
     return batch

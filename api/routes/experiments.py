@@ -14,7 +14,7 @@ from api.documentation import EXPERIMENT_BODY
 from api.experiment_cells import Cell
 from api.experiment_reports import as_csv, as_markdown, report
 from api.experiment_representations import experiment_curves, experiment_detail, experiment_summary
-from api.experiment_requests import parse_experiment
+from api.experiment_requests import ExperimentSubmission, parse_experiment
 from api.experiment_schemas import ExperimentCurves, ExperimentDetail, ExperimentReport, Experiments
 from api.links import Links
 from api.problems import MAX_ERRORS, Fault, invalid_request
@@ -22,7 +22,7 @@ from api.ringing import ring
 from api.version import VERSION
 from jobs.database import transaction
 from jobs.errors import SettingsConflict, UnknownBaseModel
-from jobs.experiments import submit_experiment
+from jobs.experiments import earlier_experiment, submit_experiment
 from jobs.models import Experiment
 from jobs.repositories import BaseModelRepository, ExperimentRepository
 from jobs.repositories.jobs import MAX_PAGE
@@ -57,20 +57,10 @@ def create_experiment(
     submission = parse_experiment(body, max_jobs=services.config.max_experiment_jobs)
     new_id = uuid4()
     with transaction(services.sessions) as session:
-        _check(session, submission.cells)
-        experiment = submit_experiment(
-            session,
-            submission.tasks,
-            name=submission.name,
-            cells=submission.cells,
-            seeds=submission.seeds,
-            document=submission.document,
-            experiment_id=new_id,
-            idempotency_key=idempotency_key,
-            request_sha256=submission.sha256,
-            versions={"arcadapt": VERSION},
-        )
-        session.flush()
+        # Before the registry is asked: what was accepted once is not refused for what has changed since.
+        experiment = earlier_experiment(session, idempotency_key, request_sha256=submission.sha256)
+        if experiment is None:
+            experiment = _submit(session, submission, new_id, idempotency_key=idempotency_key)
         answer = _detail(experiment, session, links)
     response.headers["Location"] = answer.links["self"]
     if answer.id == new_id:
@@ -164,6 +154,26 @@ def resume_experiment(
         services.artifacts.delete(key)
     background.add_task(ring, services, replaced.job_ids)
     return answer
+
+
+def _submit(
+    session: Session, submission: ExperimentSubmission, experiment_id: UUID, *, idempotency_key: str | None
+) -> Experiment:
+    _check(session, submission.cells)
+    experiment = submit_experiment(
+        session,
+        submission.tasks,
+        name=submission.name,
+        cells=submission.cells,
+        seeds=submission.seeds,
+        document=submission.document,
+        experiment_id=experiment_id,
+        idempotency_key=idempotency_key,
+        request_sha256=submission.sha256,
+        versions={"arcadapt": VERSION},
+    )
+    session.flush()
+    return experiment
 
 
 def _check(session: Session, cells: Sequence[Cell]) -> None:

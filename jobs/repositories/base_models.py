@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from jobs.claims import BaseModelSource
@@ -49,7 +49,8 @@ class BaseModelRepository(Repository):
     ) -> BaseModelRow:
         """Adds a base model, or says anew where the one of this name comes from.
 
-        A worker has yet to merge one with an adapter, and to look at one that is not `checked`.
+        A worker has yet to merge one with an adapter, and to look at one that is not `checked`. Where the sources are
+        those of before, what is known of the adapter stays until a worker has looked again: the files may be others.
         """
         ready = checked and adapter_source is None
         fields = {
@@ -64,7 +65,14 @@ class BaseModelRepository(Repository):
             "error": None,
         }
         statement = insert(BaseModelRow).values(name=name, **fields)
-        statement = statement.on_conflict_do_update(index_elements=["name"], set_=fields)
+        row = BaseModelRow
+        origin = ("source", "revision", "adapter_source", "adapter_revision")
+        same = and_(*(getattr(row, name).is_not_distinct_from(fields[name]) for name in origin))
+        known = {
+            name: func.coalesce(statement.excluded[name], case((same, getattr(row, name))))
+            for name in ("adapter_config", "manifest")
+        }
+        statement = statement.on_conflict_do_update(index_elements=["name"], set_={**fields, **known})
         return self._session.scalars(
             statement.returning(BaseModelRow), execution_options={"populate_existing": True}
         ).one()

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, transaction
 from jobs.models import Batch, Experiment, Job, OutboxRow
-from jobs.repositories import ClaimRepository, ReaperRepository
+from jobs.repositories import BaseModelRepository, ClaimRepository, ReaperRepository
 from jobs.repositories.base import lease_until
 from tests.api.conftest import GRID, Found, Worker
 
@@ -131,6 +131,24 @@ def test_a_key_gives_the_experiment_of_the_first_time(
     assert create(reordered, key="k", status=200)["id"] == first["id"]
     assert create({**body, "name": "other"}, key="k", status=409)["code"] == "idempotency_conflict"
     assert num_rows(database, Experiment, Batch, Job) == rows == [1, 4, 8]
+
+
+def test_a_key_gives_the_first_experiment_whatever_has_become_of_its_base_model(
+    create: Callable[..., Body], body: Body, database: SessionFactory
+):
+    def register(adapter: str | None) -> None:
+        with transaction(database) as session:
+            shape = None if adapter is None else {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+            BaseModelRepository(session).register("mine", "/base", adapter_source=adapter, adapter_config=shape)
+
+    register("/adapter")
+    body["settings"] = {"base_model": "mine", "adaptation": {"start": "continue"}}
+    body["grid"] = {"adaptation.max_steps": [1, 2]}
+    first = create(body, key="k")
+    register(None)
+    assert create(body, status=422)["code"] == "invalid_request"
+    assert create(body, key="k", status=200)["id"] == first["id"]
+    assert create({**body, "name": "other"}, key="k", status=409)["code"] == "idempotency_conflict"
 
 
 def test_what_only_the_registry_knows_is_refused_with_its_place(

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import func, select
 from arc_engine.settings import AdaptationSettings, SolveSettings
 from jobs.claims import parse_solution
 from jobs.database import SessionFactory, transaction
-from jobs.errors import IdempotencyConflict, UnknownBaseModel
+from jobs.errors import IdempotencyConflict, SettingsConflict, UnknownBaseModel
 from jobs.models import Batch, Job, OutboxRow
 from jobs.repositories import BaseModelRepository
 from jobs.states import Phase
@@ -68,6 +69,39 @@ def test_an_unknown_base_model_stores_nothing(database: SessionFactory):
     with pytest.raises(UnknownBaseModel), transaction(database) as session:
         submit(session, {"a": a_task()}, SolveSettings(base_model="nobody"))
     assert _count(database, Batch) == 0
+
+
+def test_a_key_gives_the_first_batch_whatever_has_become_of_its_base_model(database: SessionFactory):
+    def register(adapter: str | None) -> None:
+        with transaction(database) as session:
+            shape = None if adapter is None else {"r": 4, "target_modules": ["q_proj"]}
+            BaseModelRepository(session).register("mine", "/base", adapter_source=adapter, adapter_config=shape)
+
+    def submit_it(key: str | None, sha256: str = "a") -> UUID:
+        settings = SolveSettings(base_model="mine", adaptation=AdaptationSettings(start="continue"))
+        with transaction(database) as session:
+            return submit(session, {"a": a_task()}, settings, idempotency_key=key, request_sha256=sha256).id
+
+    register("/adapter")
+    first = submit_it("k")
+    register(None)
+    with pytest.raises(SettingsConflict):
+        submit_it(None)
+    assert submit_it("k") == first
+    with pytest.raises(IdempotencyConflict):
+        submit_it("k", sha256="b")
+
+
+def test_a_base_model_registered_anew_keeps_what_is_known_of_the_same_adapter(database: SessionFactory):
+    def register(adapter: str, **fields: Any) -> tuple[Any, str]:
+        with transaction(database) as session:
+            row = BaseModelRepository(session).register("mine", "/base", adapter_source=adapter, **fields)
+            return row.adapter_config, row.merge_state
+
+    assert register("/one", adapter_config={"r": 4}) == ({"r": 4}, "needs_merge")
+    assert register("/one", checked=False) == ({"r": 4}, "needs_merge")
+    assert register("/one", adapter_config={"r": 8}) == ({"r": 8}, "needs_merge")
+    assert register("/two") == (None, "needs_merge")
 
 
 def test_a_registered_base_model_may_be_named(database: SessionFactory):
