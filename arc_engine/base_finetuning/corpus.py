@@ -1,11 +1,11 @@
 """Training sequences: a task of the mixture under a random view, one of its pairs last, written as its part says."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from arc_engine.adaptation.examples import Example, targets
+from arc_engine.adaptation.examples import MAX_DRAWS, Example, targets
+from arc_engine.adaptation.limit import TokenLimit, Write
 from arc_engine.base_finetuning.data import Part, SolvedTask
 from arc_engine.base_finetuning.recipe import Examples, Recipe, TrainingPrompt
 from arc_engine.errors import TaskTooLong
@@ -13,13 +13,10 @@ from arc_engine.prompts.inputs import InputsWriter
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
-from arc_engine.tokens import TokenizedPrompt, Tokenizer
+from arc_engine.tokens import Tokenizer
 from arc_engine.views import View, ViewDistribution
 
-MIN_PAIRS = 2
 _TRANSPOSED = View(dihedral=4)
-
-Write: TypeAlias = Callable[[Sequence[Pair]], TokenizedPrompt]
 
 
 def writer_of(prompt: TrainingPrompt, tokenizer: Tokenizer) -> Write:
@@ -36,22 +33,24 @@ def writer_of(prompt: TrainingPrompt, tokenizer: Tokenizer) -> Write:
 @dataclass(frozen=True, slots=True)
 class _Share:
     tasks: tuple[SolvedTask, ...]
-    write: Write
+    stand_ins: Mapping[str, Example]
+    """By task id, a sequence that is known to fit, for when a run of bad luck finds no other."""
+    limit: TokenLimit
     weight: float
 
 
 class Corpus:
     """Draws tokenised training sequences; all randomness comes from the generator that the caller passes.
 
-    Tasks of which no two pairs fit into `max_tokens` are left out and named in `left_out`. Raises `TaskTooLong` if
-    that leaves nothing of a part.
+    Tasks of which no two pairs fit into `max_tokens` are left out and named in `left_out`; the others are drawn equally
+    often, however many of their pairs or views do not fit. Raises `TaskTooLong` if nothing is left of a part.
     """
 
     def __init__(self, recipe: Recipe, parts: Sequence[Part], tokenizer: Tokenizer, *, max_tokens: int) -> None:
         self._examples = recipe.examples
+        self._any_pair = recipe.examples.leave_one_out == "random"
         self._views: ViewDistribution = recipe.augmentation.distribution()
-        self._max_tokens = max_tokens
-        self._shares = [self._share(part, tokenizer) for part in parts]
+        self._shares = [self._share(part, TokenLimit(writer_of(part.prompt, tokenizer), max_tokens)) for part in parts]
         self._weights = [share.weight for share in self._shares]
         trained_on = {task.task_id for share in self._shares for task in share.tasks}
         self.left_out = tuple(sorted({task.task_id for part in parts for task in part.tasks} - trained_on))
@@ -63,36 +62,39 @@ class Corpus:
 
     def draw(self, rng: random.Random) -> Example:
         """The next sequence, at most `max_tokens` long."""
-        while True:  # ends: of every task that is left, two pairs fit under one of the dihedral views
-            (share,) = rng.choices(self._shares, self._weights)
-            pairs = draw_pairs(rng.choice(share.tasks), rng=rng, examples=self._examples, views=self._views)
-            tokens = self._fit(pairs, share.write)
-            if tokens is not None:
-                return Example(tokens.ids, targets(tokens, loss_on=self._examples.loss_on))
+        (share,) = rng.choices(self._shares, self._weights)
+        task = rng.choice(share.tasks)
+        for _ in range(MAX_DRAWS):
+            pairs = draw_pairs(task, rng=rng, examples=self._examples, views=self._views)
+            example = self._example(pairs, share.limit)
+            if example is not None:
+                return example
+        return share.stand_ins[task.task_id]
 
-    def _fit(self, pairs: tuple[Pair, ...], write: Write) -> TokenizedPrompt | None:
-        """Without as many of the longest context pairs as it takes."""
-        tokens = write(pairs)
-        while len(tokens) > self._max_tokens and len(pairs) > MIN_PAIRS:
-            longest = max(range(len(pairs) - 1), key=lambda i: _cells(pairs[i]))
-            pairs = pairs[:longest] + pairs[longest + 1 :]
-            tokens = write(pairs)
-        return tokens if len(tokens) <= self._max_tokens else None
+    def _example(self, pairs: tuple[Pair, ...], limit: TokenLimit) -> Example | None:
+        tokens = limit.fit(pairs, any_target=self._any_pair)
+        return None if tokens is None else Example(tokens.ids, targets(tokens, loss_on=self._examples.loss_on))
 
-    def _share(self, part: Part, tokenizer: Tokenizer) -> _Share:
-        write = writer_of(part.prompt, tokenizer)
-        tasks = tuple(task for task in part.tasks if self._fits(task, write))
-        if not tasks:
-            raise TaskTooLong(f"no two pairs of any task fit into a training sequence of {self._max_tokens} tokens")
-        return _Share(tasks, write, part.weight)
+    def _share(self, part: Part, limit: TokenLimit) -> _Share:
+        found = {task.task_id: self._stand_in(task, limit) for task in part.tasks}
+        stand_ins = {task_id: example for task_id, example in found.items() if example is not None}
+        if not stand_ins:
+            raise TaskTooLong(f"no two pairs of any task fit into a training sequence of {limit.max_tokens} tokens")
+        return _Share(tuple(task for task in part.tasks if task.task_id in stand_ins), stand_ins, limit, part.weight)
 
-    def _fits(self, task: SolvedTask, write: Write) -> bool:
-        any_pair = self._examples.leave_one_out == "random"
-        target = min(task.pairs if any_pair else task.tests, key=_cells)
-        others = [pair for pair in (task.pairs if any_pair else task.demonstrations) if pair is not target]
-        shortest = [min(others, key=_cells), target] if others else [target]
+    def _stand_in(self, task: SolvedTask, limit: TokenLimit) -> Example | None:
         views = (View(), _TRANSPOSED) if self._views.dihedral else (View(),)
-        return any(len(write([view.apply_pair(pair) for pair in shortest])) <= self._max_tokens for view in views)
+        tried = (
+            self._example(tuple(map(view.apply_pair, pairs)), limit) for view in views for pairs in self._in_order(task)
+        )
+        return next((example for example in tried if example is not None), None)
+
+    def _in_order(self, task: SolvedTask) -> Iterator[tuple[Pair, ...]]:
+        """All pairs, any of which may be made the last one; or the demonstrations, and each test after them."""
+        if self._any_pair:
+            yield task.pairs
+        else:
+            yield from ((*task.demonstrations, test) for test in task.tests)
 
 
 def draw_pairs(
@@ -113,7 +115,3 @@ def draw_pairs(
 
 def _test_pair(task: SolvedTask, rng: random.Random) -> int:
     return len(task.demonstrations) + rng.randrange(len(task.tests))
-
-
-def _cells(pair: Pair) -> int:
-    return sum(len(grid) * len(grid[0]) for grid in (pair.input, pair.output))

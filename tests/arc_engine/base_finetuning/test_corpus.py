@@ -117,6 +117,39 @@ def test_tasks_that_cannot_fit_are_named():
         corpus(part(long), max_tokens=64)
 
 
+def sided(number: int, *, rows: int, columns: int) -> Pair:
+    grid = ((number,) * columns,) * rows
+    return Pair(grid, grid)
+
+
+@pytest.mark.parametrize(("leave_one_out", "num_targets"), [("off", 1), ("random", 3)])
+def test_tokens_and_not_cells_decide_what_is_dropped(leave_one_out: str, num_targets: int):
+    # 30 cells each; a row of them has 30 tokens, a column 59 with its line ends.
+    row, column = sided(1, rows=1, columns=30), sided(2, rows=30, columns=1)
+    for demonstrations in ((row, column), (column, row)):
+        task = SolvedTask("lengthy", demonstrations, (pair(9),))
+        found = corpus(part(task), max_tokens=90, examples={"leave_one_out": leave_one_out})
+        rng = random.Random(0)
+        texts = {text(found.draw(rng)) for _ in range(100)}
+        assert all("1" * 30 in each and "2" not in each for each in texts)
+        assert len(texts) <= num_targets
+
+
+def test_a_task_is_drawn_as_often_as_any_other_however_few_of_its_sequences_fit():
+    wide = SolvedTask("wide", (pair(1, width=30), pair(2, width=30)), (pair(3, width=30),))
+    # Two rows of 30 cells fit, two columns do not.
+    found = corpus(part(TASK, wide), max_tokens=130, augmentation=NO_VIEWS | {"dihedral": True})
+    rng = random.Random(0)
+    lengths = Counter(len(found.draw(rng)) for _ in range(400))
+    assert 160 < sum(number for length, number in lengths.items() if length > 60) < 240
+
+
+def test_a_task_with_one_sequence_among_very_many_that_fits_ends():
+    tests = (pair(9), *(pair(8, width=30) for _ in range(2000)))
+    found = corpus(part(SolvedTask("rare", (pair(1),), tests)), max_tokens=20, examples={"leave_one_out": "off"})
+    assert text(found.draw(random.Random(0))).endswith("O9<eos>")
+
+
 def test_a_prompt_that_the_tokenizer_cannot_write_is_refused_at_once():
     with pytest.raises(PromptUnsupported):
         corpus(part(TASK, version="chat"))
