@@ -8,6 +8,7 @@
     │   └── ArtifactMissing               the row is there, its file is not
     ├── InvalidTransition                 the job cannot go from this phase to that one
     ├── StaleClaim                        the job was taken from this worker; whatever it writes is refused
+    ├── StaleCommonClaim                  the same of a common adaptation; the worker may still hold its job
     ├── IdempotencyConflict               the key was used before, for another request
     ├── SettingsConflict (ValueError)     the settings do not go with the base model that they name
     ├── CommonAdaptationFailed            the training that the job shares with others failed
@@ -114,6 +115,21 @@ class StaleClaim(JobsError):
 
     def __str__(self) -> str:
         return f"attempt {self.attempt} no longer holds job {self.job_id}"
+
+
+class StaleCommonClaim(JobsError):
+    """Attempt `attempt` no longer holds a batch's common adaptation: it was given to another worker, or is over."""
+
+    code = "stale_common_claim"
+
+    def __init__(self, batch_id: UUID, group_index: int, attempt: int) -> None:
+        super().__init__(batch_id, group_index, attempt)
+        self.batch_id = batch_id
+        self.group_index = group_index
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} no longer holds common adaptation {self.group_index} of batch {self.batch_id}"
 
 
 class IdempotencyConflict(JobsError):

@@ -245,7 +245,8 @@ class AdapterRow(Base):
 class CommonAdaptationRow(Base):
     """An adapter that is trained once, on all tasks of a batch or of a group of it, and used by every one of its jobs.
 
-    Its lease and `attempt` are of its own: whichever job's worker trains it, only one can record it.
+    Its lease and `attempt` are of its own: whichever job's worker trains it, only one can record it. `losses` counts
+    trainings that were begun and came to nothing, through no fault that would befall every worker.
     """
 
     __tablename__ = "common_adaptations"
@@ -263,6 +264,7 @@ class CommonAdaptationRow(Base):
     group_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     state: Mapped[str] = mapped_column(default="waiting", server_default="waiting")
     attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    losses: Mapped[int] = mapped_column(default=0, server_default="0")
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     artifact_key: Mapped[str | None]

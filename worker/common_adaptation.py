@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from arc_engine.adaptation.adapter import Adapter
+from arc_engine.adaptation.steps import AdaptationStep
 from arc_engine.base_models.loading import LoadedBase
-from arc_engine.errors import AdaptationStopped, TaskTooLong
+from arc_engine.errors import AdaptationStopped, EngineError, TaskTooLong
 from arc_engine.settings import AdaptationSettings
 from arc_engine.tasks import Task
 from jobs.artifacts import common_adapter_key
-from jobs.errors import StaleClaim
+from jobs.errors import StaleClaim, StaleCommonClaim
 from jobs.repositories.common_adaptations import CommonAdaptation
 from jobs.states import Stage
 from worker.adapter_archive import store
 from worker.common_record import CommonRecord
-from worker.lease import Lease
+from worker.lease import Lease, StopReason
 from worker.record import DATABASE_AWAY, JobRecord
 from worker.stage import StepRecorder, Trained, train
 from worker.workshop import Workshop
@@ -46,11 +48,16 @@ def common_adaptation(record: JobRecord, start: Start, *, lease: Lease, workshop
     if common is None:
         raise RuntimeError("the job takes part in no common adaptation")
     while (trained := common.trained()) is None:
-        if common.claim():
-            _train(record, common, start, lease=lease, workshop=workshop)
-        elif lease.check() is not None:
+        if lease.check() is not None:
             raise AdaptationStopped(f"stopped while waiting for the common adaptation: {lease.stop_reason}")
+        if common.claim():
+            try:
+                _train(record, common, start, lease=lease, workshop=workshop)
+            except StaleCommonClaim as error:
+                log.warning("the common adaptation is another worker's by now", error=str(error))
+                record.forget_steps()
         else:
+            lease.extend(POLL_S)
             workshop.shutting_down.wait(POLL_S)
     if record.job.task_id in trained.usage["left_out"]:
         raise TaskTooLong("no two demonstrations of the task fit into a training sequence of the common adaptation")
@@ -61,17 +68,31 @@ def common_adaptation(record: JobRecord, start: Start, *, lease: Lease, workshop
 def _train(record: JobRecord, common: CommonRecord, start: Start, *, lease: Lease, workshop: Workshop) -> None:
     try:
         _train_and_store(record, common, start, lease=lease, workshop=workshop)
-    except (StaleClaim, *DATABASE_AWAY):
+    except (StaleCommonClaim, *DATABASE_AWAY):
         raise  # nothing can be written; whoever finds the lease run out takes it from here
     except Exception as error:
-        if lease.check() is None:
-            common.fail(getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}")
-        else:  # the job ends, or goes elsewhere; the others need not
-            common.release()
+        _let_go(common, lease.check(), error)
         raise
     except BaseException:
-        common.release()
+        with suppress(StaleCommonClaim):
+            common.release()
         raise
+
+
+def _let_go(common: CommonRecord, reason: StopReason | None, error: Exception) -> None:
+    """Fails the adaptation for every job only where it would fail at every worker; else the next one may try."""
+    code, message = getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}"
+    match reason:
+        case StopReason.DEADLINE:
+            common.fail("timed_out", "it took longer than this installation allows a job")
+        case StopReason():  # the job ends, or goes elsewhere; the others need not
+            common.release()
+        case None if isinstance(error, StaleClaim):  # as before, only that the lease's keeper does not know yet
+            common.release()
+        case None if isinstance(error, EngineError):
+            common.fail(code, message)
+        case None:
+            common.give_up(code, message)
 
 
 def _train_and_store(
@@ -89,7 +110,7 @@ def _train_and_store(
         settings=own,
         prompt=settings.prompt,
         initial=start.initial,
-        recorder=StepRecorder(record, lease, stage=Stage.COMMON, logging_steps=own.logging_steps),
+        recorder=_CommonStepRecorder(record, lease, stage=Stage.COMMON, logging_steps=own.logging_steps),
     )
     stored = store(
         trained.adaptation.adapter,
@@ -100,9 +121,18 @@ def _train_and_store(
     usage = _usage(trained, list(tasks), device=start.base.device, adapt_s=time.monotonic() - started)
     try:
         common.finish(adapter=stored, steps=trained.steps, usage=usage)
-    except StaleClaim:
+    except StaleCommonClaim:
         workshop.artifacts.delete(stored.artifact_key)
         raise
+
+
+class _CommonStepRecorder(StepRecorder):
+    """Stops too when the common adaptation, though not the job, was given to another worker: `StaleCommonClaim`."""
+
+    def __call__(self, step: AdaptationStep) -> None:
+        super().__call__(step)
+        if self._record.common is not None:
+            self._record.common.check()
 
 
 def _usage(trained: Trained, task_ids: Sequence[str], *, device: str, adapt_s: float) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class Lease:
             self.stop_reason = reason
             log.info("letting go", reason=reason)
 
+    def extend(self, seconds: float) -> None:
+        """Moves the job's deadline back: what it is about to wait for is not its own doing."""
+        self._deadline += seconds
+
     def check(self) -> StopReason | None:
         """The reason to stop, looked up now; costs no query."""
         if self._shutting_down.is_set():

@@ -57,6 +57,11 @@ class JobRecord:
                 self.claim, step, lease_s=self.lease_s, eta_s=eta_s, stage=stage, keep=keep
             )
 
+    def forget_steps(self) -> None:
+        """Deletes what was recorded so far: the training is to begin anew."""
+        with transaction(self.sessions) as session:
+            ClaimRepository(session).forget_steps(self.claim)
+
     def copy_common_steps(self, *, num_steps: int) -> None:
         """Makes the steps of the common adaptation the job's own."""
         with transaction(self.sessions) as session:

@@ -100,6 +100,12 @@ class ClaimRepository(Repository):
         }
         return self._answer(claim, self._session.execute(_RECORD_STEP, parameters).scalar_one_or_none())
 
+    def forget_steps(self, claim: Claim) -> None:
+        """Deletes the steps recorded so far, as for a training that begins anew."""
+        job = self._held(claim)
+        job.step = 0
+        self._session.execute(delete(StepRow).where(StepRow.job_id == job.id))
+
     def copy_common_steps(self, claim: Claim, *, num_steps: int) -> None:
         """Gives the job the steps of the common adaptation that it takes part in."""
         job = self._held(claim)

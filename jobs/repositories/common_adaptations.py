@@ -5,15 +5,25 @@ A claim of one is fenced like a claim of a job: every write names its attempt, a
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import and_, insert, or_, select, text, update
+from sqlalchemy import and_, insert, select, text, update
 
 from jobs.claims import AdapterRecord, StepFields
-from jobs.errors import CommonAdaptationFailed, StaleClaim
+from jobs.errors import CommonAdaptationFailed, StaleCommonClaim
 from jobs.models import CommonAdaptationRow, Job
 from jobs.repositories.base import Repository, lease_until, now, storable
+
+MAX_LOSSES: Final = 3
+"""So many workers lost or out of order, and it is the training that is to blame."""
+
+WORKER_LOST: Final = "worker_lost"
+
+_UNHELD: Final[Mapping[str, Any]] = MappingProxyType(
+    {"state": "waiting", "lease_owner": None, "lease_expires_at": None}
+)
 
 _COPY_STEPS = text(
     """
@@ -90,12 +100,15 @@ class CommonAdaptationRepository(Repository):
         return CommonAdaptation(adapter, row.usage or {}, elapsed_s)
 
     def claim(self, batch_id: UUID, group_index: int, *, owner: str, lease_s: float) -> CommonClaim | None:
-        """Takes an adaptation that nobody trains, or whose trainer let its lease run out. None: there is none."""
+        """Takes an adaptation that nobody trains, or whose trainer let its lease run out. None: there is none.
+
+        One that has lost `MAX_LOSSES` trainers fails instead.
+        """
         row = CommonAdaptationRow
-        lost = and_(row.state == "training", row.lease_expires_at < now())
+        self._take_from_lost(batch_id, group_index)
         attempt = self._session.execute(
             update(row)
-            .where(row.batch_id == batch_id, row.group_index == group_index, or_(row.state == "waiting", lost))
+            .where(row.batch_id == batch_id, row.group_index == group_index, row.state == "waiting")
             .values(
                 state="training",
                 attempt=row.attempt + 1,
@@ -113,7 +126,7 @@ class CommonAdaptationRepository(Repository):
         return [(task_id, task) for task_id, task in self._session.execute(statement.order_by(Job.position))]
 
     def renew(self, claim: CommonClaim, *, lease_s: float) -> None:
-        """Extends the lease; raises `StaleClaim`, as every write does."""
+        """Extends the lease; raises `StaleCommonClaim`, as every write does."""
         self._write(claim, lease_expires_at=lease_until(lease_s))
 
     def finish(
@@ -139,18 +152,62 @@ class CommonAdaptationRepository(Repository):
 
     def release(self, claim: CommonClaim) -> None:
         """Gives it back untrained."""
-        self._write(claim, state="waiting", lease_owner=None, lease_expires_at=None)
+        self._write(claim, **_UNHELD)
 
-    def offer_again(self, batch_ids: Collection[UUID]) -> None:
-        """Lets those of the batches that failed be trained once more."""
+    def give_up(self, claim: CommonClaim, *, code: str, message: str) -> None:
+        """Gives it back untrained because of something that another worker may not meet.
+
+        That counts as a lost worker; if it is one too many, the adaptation fails with `code`.
+        """
         row = CommonAdaptationRow
-        fresh = {"state": "waiting", "error_code": None, "error_message": None, "finished_at": None}
-        self._session.execute(update(row).where(row.batch_id.in_(batch_ids), row.state == "failed").values(**fresh))
+        self._write(claim, **_UNHELD, losses=row.losses + 1)
+        self._fail_if_hopeless(claim.batch_id, claim.group_index, code=code, message=message)
+
+    def offer_again(self, batch_ids: Collection[UUID], *, lost_only: bool = False) -> None:
+        """Lets those of the batches that failed be trained once more, or only those that lost their workers."""
+        row = CommonAdaptationRow
+        failed = and_(row.batch_id.in_(batch_ids), row.state == "failed")
+        if lost_only:
+            failed = and_(failed, row.error_code == WORKER_LOST)
+        fresh = {"state": "waiting", "losses": 0, "error_code": None, "error_message": None, "finished_at": None}
+        self._session.execute(update(row).where(failed).values(**fresh))
 
     def copy_steps(self, job_id: UUID, attempt: int, *, batch_id: UUID, group_index: int) -> None:
         """Makes the common steps the job's own. The caller has locked the job's row and proven its claim."""
         parameters = {"job_id": job_id, "attempt": attempt, "batch_id": batch_id, "group_index": group_index}
         self._session.execute(_COPY_STEPS, parameters)
+
+    def _take_from_lost(self, batch_id: UUID, group_index: int) -> None:
+        row = CommonAdaptationRow
+        lost = self._session.execute(
+            update(row)
+            .where(
+                row.batch_id == batch_id,
+                row.group_index == group_index,
+                row.state == "training",
+                row.lease_expires_at < now(),
+            )
+            .values(**_UNHELD, losses=row.losses + 1)
+            .returning(row.losses)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        if lost is not None:
+            message = f"{lost} workers were lost while they trained it"
+            self._fail_if_hopeless(batch_id, group_index, code=WORKER_LOST, message=message)
+
+    def _fail_if_hopeless(self, batch_id: UUID, group_index: int, *, code: str, message: str) -> None:
+        row = CommonAdaptationRow
+        self._session.execute(
+            update(row)
+            .where(
+                row.batch_id == batch_id,
+                row.group_index == group_index,
+                row.state == "waiting",
+                row.losses >= MAX_LOSSES,
+            )
+            .values(state="failed", error_code=code, error_message=storable(message), finished_at=now())
+            .execution_options(synchronize_session=False)
+        )
 
     def _end(self, claim: CommonClaim, state: str, **fields: Any) -> None:  # noqa: ANN401 - column values
         self._write(claim, state=state, lease_owner=None, lease_expires_at=None, finished_at=now(), **fields)
@@ -171,4 +228,4 @@ class CommonAdaptationRepository(Repository):
             .execution_options(synchronize_session=False)
         )
         if written.scalar_one_or_none() is None:
-            raise StaleClaim(claim.batch_id, claim.attempt)
+            raise StaleCommonClaim(claim.batch_id, claim.group_index, claim.attempt)

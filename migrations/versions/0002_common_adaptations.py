@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("group_index", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("state", sa.Text(), server_default="waiting", nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("losses", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("artifact_key", sa.Text(), nullable=True),

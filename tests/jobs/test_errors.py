@@ -18,6 +18,7 @@ EXAMPLES = [
     errors.ArtifactMissing("adapters/x"),
     errors.InvalidTransition(JOB, "queued", "succeeded"),
     errors.StaleClaim(JOB, 2),
+    errors.StaleCommonClaim(JOB, 0, 2),
     errors.IdempotencyConflict("k"),
     errors.SettingsConflict((("/settings/adaptation/start", "no adapter"),)),
     errors.CommonAdaptationFailed("diverged", "Diverged: step 3"),

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from jobs.database import transaction
-from jobs.errors import StaleClaim
+from jobs.errors import StaleCommonClaim
 from jobs.models import CommonAdaptationRow
 from jobs.repositories import JobRepository
 from jobs.states import Phase
@@ -214,7 +214,7 @@ def test_a_trainer_that_was_lost_is_replaced_and_records_nothing(desk: Desk, new
     assert desk.job(second).phase is Phase.ADAPTED
     assert common_of(desk, first).attempt == 2
     assert lost.common is not None
-    with pytest.raises(StaleClaim):
+    with pytest.raises(StaleCommonClaim):
         lost.common.fail("late", "too late")
     assert common_of(desk, first).state == "trained"
 
@@ -226,8 +226,9 @@ def test_a_lost_trainer_cannot_write_while_another_trains(desk: Desk):
     while not claim_common(trainer):  # as soon as the lease is over
         pass
     assert lost.common is not None
-    for write in (lost.common.renew, lost.common.release, lambda: lost.common.fail("late", "too late")):
-        with pytest.raises(StaleClaim):
+    lost.common.renew()
+    for write in (lost.common.check, lost.common.release, lambda: lost.common.fail("late", "too late")):
+        with pytest.raises(StaleCommonClaim):
             write()
     assert common_of(desk, jobs[0]).attempt == 2
     assert trainer.common is not None
