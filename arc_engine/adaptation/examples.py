@@ -6,11 +6,11 @@ anew from the original task every time, never on top of one another, and `Task` 
 """
 
 import random
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
 
+from arc_engine.adaptation.limit import TokenLimit
 from arc_engine.errors import TaskTooLong
 from arc_engine.grids import shape
 from arc_engine.prompts.writer import PromptWriter
@@ -22,7 +22,6 @@ from arc_engine.views import ViewDistribution
 # A row has fewer line ends than a column, so a task that does not fit under one view may fit under one that exchanges
 # rows and columns, or the other way round. This many draws have seen both.
 MAX_DRAWS: Final = 100
-MIN_PAIRS: Final = 2  # one to learn from, one to predict
 
 _PairShape: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 _Shapes: TypeAlias = tuple[_PairShape, frozenset[_PairShape]]
@@ -74,7 +73,7 @@ class ExampleSource:
         self._views = settings.augmentation.distribution()
         self._settings = settings.examples
         self._writer = writer
-        self._max_tokens = max_tokens
+        self._limit = TokenLimit(writer.training, max_tokens)
         self._rng = rng
         # A stream of its own, so that the same views are drawn with and without it.
         self._swap_rng = random.Random(f"swap {settings.seed}")
@@ -96,7 +95,7 @@ class ExampleSource:
             key = (shapes[-1], frozenset(shapes))
             if key in self._too_long:
                 continue
-            tokens = self._fit(pairs)
+            tokens = self._limit.fit(pairs, any_target=self._settings.leave_one_out != "off")
             if tokens is not None:
                 self._num_drawn += 1
                 return Example(tokens.ids, targets(tokens, loss_on=self._settings.loss_on))
@@ -106,7 +105,7 @@ class ExampleSource:
             self._num_drawn += 1
             return self._stand_in
         raise TaskTooLong(
-            f"no two demonstrations of the task fit into a training sequence of {self._max_tokens} tokens"
+            f"no two demonstrations of the task fit into a training sequence of {self._limit.max_tokens} tokens"
         )
 
     @cached_property
@@ -126,30 +125,6 @@ class ExampleSource:
         swapped, other = list(pairs), self._swap_rng.randrange(len(pairs))
         swapped[other], swapped[-1] = swapped[-1], swapped[other]
         return tuple(swapped)
-
-    def _fit(self, pairs: tuple[Pair, ...]) -> TokenizedPrompt | None:
-        tokens = self._tokens(pairs)
-        if len(tokens) <= self._max_tokens:
-            return tokens
-        num_tokens = {pair: len(self._tokens([pair])) for pair in pairs}
-        for _ in pairs:
-            tokens = self._tokens(self._shortened(pairs, num_tokens=num_tokens))
-            if len(tokens) <= self._max_tokens:
-                return tokens
-            if self._settings.leave_one_out == "off":
-                return None
-            pairs = (pairs[-1], *pairs[:-1])  # this target is too long with any context: the next one
-        return None
-
-    def _shortened(self, pairs: tuple[Pair, ...], *, num_tokens: Mapping[Pair, int]) -> tuple[Pair, ...]:
-        """Without the longest context pairs, as many of them as it takes, one left at least."""
-        while len(pairs) > MIN_PAIRS and len(self._tokens(pairs)) > self._max_tokens:
-            longest = max(range(len(pairs) - 1), key=lambda i: num_tokens[pairs[i]])
-            pairs = pairs[:longest] + pairs[longest + 1 :]
-        return pairs
-
-    def _tokens(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
-        return self._writer.training(pairs)
 
 
 def targets(tokens: TokenizedPrompt, *, loss_on: LossOn) -> tuple[bool, ...]:
