@@ -12,6 +12,7 @@
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
     ├── PrecisionUnsupported (ValueError) this machine cannot train in the precision
     ├── RunMismatch (ValueError)         the folder holds a training run of another recipe
+    ├── UnevenShares (ValueError)        the processes of a training run cannot share its micro-batches evenly
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity, or a gradient beyond all bounds
     ├── AdaptationStopped                somebody asked the training loop to stop between two steps
     ├── AdapterRefused (ValueError)      the sampler does not take this adapter
@@ -112,6 +113,12 @@ class RunMismatch(EngineError, ValueError):
     """A training run cannot go on with another recipe, or on other tasks, than it began with."""
 
     code = "run_mismatch"
+
+
+class UnevenShares(EngineError, ValueError):
+    """The micro-batches of a step do not divide among the processes: some of them would wait for the others."""
+
+    code = "uneven_shares"
 
 
 class Diverged(EngineError, ArithmeticError):

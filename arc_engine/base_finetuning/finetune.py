@@ -13,6 +13,7 @@ from arc_engine.base_finetuning.run import FineTuning, train
 from arc_engine.base_finetuning.trainable import ADAPTER_FOLDER, MODEL_FOLDER, trainable
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.sources import resolve
+from arc_engine.errors import UnevenShares
 
 
 def finetune_base(
@@ -30,9 +31,15 @@ def finetune_base(
 
     Raises `InvalidTaskSource`, `ContaminatedDataset`, `BaseModelError`, `PrecisionUnsupported`, `LoraUnsupported`,
     `EncoderUnsupported`, `PromptUnsupported`, `TaskTooLong`, `RunMismatch` if `out_dir` holds a run of another recipe,
-    and `Diverged`, which leaves the last checkpoint.
+    `UnevenShares` if the number of processes does not divide the micro-batches of a step, and `Diverged`, which leaves
+    the last checkpoint.
     """
     accelerator = join_processes()
+    if recipe.gradient_accumulation % accelerator.num_processes:
+        raise UnevenShares(
+            f"{accelerator.num_processes} processes cannot share the {recipe.gradient_accumulation} micro-batches of "
+            f"a step evenly: make gradient_accumulation a multiple of {accelerator.num_processes}"
+        )
     data = load_data(recipe, allow_evaluation_tasks=allow_evaluation_tasks)
     folder = resolve(recipe.base_model)
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ ERRORS: list[errors.EngineError] = [
     errors.BaseModelError("no"),
     errors.PrecisionUnsupported("no"),
     errors.RunMismatch("no"),
+    errors.UnevenShares("no"),
     errors.Diverged(3, float("inf"), 2.0),
     errors.AdaptationStopped("no"),
     errors.AdapterRefused("no"),

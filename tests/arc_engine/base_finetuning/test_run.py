@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from arc_engine.base_finetuning.checkpoint import RunState
@@ -19,7 +20,7 @@ from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.validation import ValidationSet
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
-from arc_engine.errors import Diverged, RunMismatch
+from arc_engine.errors import Diverged, RunMismatch, UnevenShares
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import SolveSettings
 from arc_engine.solving import answer
@@ -225,6 +226,17 @@ def test_a_budget_of_hours_ends(tiny_base: Path, tasks: Path, tmp_path: Path) ->
     assert 0 < steps[-1]["elapsed_s"] < 10
     rates = [record["learning_rate"] for record in steps if record["step"] > 3]
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("gradient_accumulation", [1, 3])
+def test_processes_that_would_be_idle_are_refused(
+    tiny_base: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradient_accumulation: int
+) -> None:
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    recipe = tiny_recipe(tiny_base, tasks, gradient_accumulation=gradient_accumulation)
+    with pytest.raises(UnevenShares, match="a multiple of 2"):
+        finetune_base(recipe, out_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_share_a_step_and_come_to_the_same(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
