@@ -11,18 +11,18 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from api.experiment_schemas import CellReport, ExperimentReport, FailedJob, Statistic
-from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
+from arc_engine.evaluation.metrics import METRICS, TITLES, Metrics, Predictions, mean, measure
 from arc_engine.grids import Grid
 from jobs.claims import parse_solution
 from jobs.models import Experiment, Job
+from jobs.outcomes import adapting_seconds, predictions, sampling_seconds
 from jobs.repositories import ExperimentRepository
 from jobs.repositories.experiments import JobOutcome
 from jobs.states import TERMINAL, Phase
 
 MAX_FAILURES: Final = 1000
 DIVERGED: Final = "diverged"
-SCORES: Final = ("accuracy", "pass_n", "vote_1", "vote_2", "pass_at_2", "correct_size", "correct_pixels", "unanswered")
-STATISTICS: Final = ("final_loss", *SCORES, "seconds")
+STATISTICS: Final = ("final_loss", *METRICS, "seconds")
 COUNTS: Final = ("num_jobs", "finished", "failed", "diverged", "cancelled")
 _OVER: Final = (Phase.SUCCEEDED, Phase.FAILED)
 
@@ -63,7 +63,7 @@ def as_csv(table: ExperimentReport) -> str:
 
 def as_markdown(table: ExperimentReport) -> str:
     """The table for people: scores in percent, mean ± standard deviation over seeds."""
-    header = ["cell", "finished", "failed", "diverged", "final loss", *(_title(name) for name in SCORES), "s per job"]
+    header = ["cell", "finished", "failed", "diverged", "final loss", *TITLES.values(), "s per job"]
     lines = [
         f"# {table.name}",
         "",
@@ -79,7 +79,7 @@ def as_markdown(table: ExperimentReport) -> str:
             str(cell.failed),
             str(cell.diverged),
             _shown(cell.final_loss, "{:.3f}"),
-            *(_shown(getattr(cell, name), "{:.1f}", scale=100) for name in SCORES),
+            *(_shown(getattr(cell, name), "{:.1f}", scale=100) for name in METRICS),
             _shown(cell.seconds, "{:.1f}"),
         ]
         lines.append(f"| {' | '.join(row)} |")
@@ -124,7 +124,7 @@ def _cell(
         cancelled=phases[Phase.CANCELLED],
         final_loss=statistic(lambda outcome: outcome.final_loss if outcome.job.id in succeeded else None),
         seconds=statistic(lambda outcome: _seconds(outcome.job, sharing) if outcome.job.id in succeeded else None),
-        **{score: score_named(score) for score in SCORES},
+        **{score: score_named(score) for score in METRICS},
     )
 
 
@@ -167,17 +167,8 @@ def _scores(outcomes: Sequence[JobOutcome], repository: ExperimentRepository) ->
 def _predictions(job: Job, test_index: int, votes: Mapping[Grid, int]) -> Predictions | None:
     if job.results is None:
         return None
-    sampling = job.settings["sampling"]
     answer = job.results["test"][test_index]
-    return Predictions(
-        votes,
-        num_predictions=sampling["num_views"] * sampling["samples_per_view"],
-        attempts=(_grid(answer["attempt_1"]), _grid(answer["attempt_2"])),
-    )
-
-
-def _grid(rows: Sequence[Sequence[int]] | None) -> Grid | None:
-    return None if rows is None else tuple(map(tuple, rows))
+    return predictions(votes, attempts=(answer["attempt_1"], answer["attempt_2"]), settings=job.settings)
 
 
 def _score(metrics: Metrics | None, name: str) -> float | None:
@@ -186,8 +177,8 @@ def _score(metrics: Metrics | None, name: str) -> float | None:
 
 def _seconds(job: Job, sharing: Mapping[tuple[UUID, int | None], int]) -> float:
     """Its own adapting and sampling, and its share of the adaptation that it has in common with others."""
-    common = job.usage.get("common", {}).get("adapt_s", 0.0) / sharing[job.batch_id, job.group_index]
-    return float(job.usage.get("adapt_s", 0.0)) + float(job.usage.get("sample_s", 0.0)) + float(common)
+    num_sharing = sharing[job.batch_id, job.group_index]
+    return (adapting_seconds(job.usage, num_sharing=num_sharing) or 0.0) + (sampling_seconds(job.usage) or 0.0)
 
 
 def _failure(outcome: JobOutcome) -> FailedJob:
@@ -200,10 +191,6 @@ def _failure(outcome: JobOutcome) -> FailedJob:
         code=job.error_code or "",
         message=job.error_message or "",
     )
-
-
-def _title(name: str) -> str:
-    return {"pass_at_2": "pass@2"}.get(name, name.replace("_", " ") if name.startswith("correct") else name)
 
 
 def _shown(statistic: Statistic, form: str, *, scale: float = 1.0) -> str:

@@ -12,9 +12,12 @@ from arc_engine.datasets.sources import TaskJson
 from arc_engine.errors import InvalidTaskSource
 from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
 from arc_engine.grids import Grid, parse_grid
+from arc_engine.settings import SolveSettings
 from arc_engine.tasks import parse_task
 from arcadapt.client import Client
 from arcadapt.following import JobSight, first_and_last_loss, follow
+from jobs.outcomes import adapting_seconds, predictions, sampling_seconds
+from jobs.resolving import group_index
 from jobs.states import Status
 
 KEY_PREFIX: Final = "evaluate-"
@@ -34,7 +37,11 @@ class InputResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What became of one task. `metrics` are means over its test inputs, `last_loss` is that of the last 10 steps."""
+    """What became of one task.
+
+    `metrics` are means over its test inputs, `last_loss` is that of the last 10 steps. `adapt_s` has its share of what
+    several tasks trained in common.
+    """
 
     task_id: str
     job_id: UUID
@@ -110,7 +117,12 @@ def collect(
     client: Client, batch: BatchDetail, *, tasks: Mapping[str, TaskJson], truth: Mapping[str, tuple[Grid, ...]]
 ) -> Evaluation:
     """Measures a finished batch of these tasks."""
-    results = tuple(_task_result(client, job, tasks[job.task_id], truth[job.task_id]) for job in batch.jobs)
+    settings = SolveSettings.model_validate(batch.settings)
+    groups = [group_index(settings, position=position) for position in range(len(batch.jobs))]
+    results = tuple(
+        _task_result(client, job, tasks[job.task_id], truth[job.task_id], num_sharing=groups.count(group))
+        for job, group in zip(batch.jobs, groups, strict=True)
+    )
     return Evaluation(
         name=batch.name or str(batch.id),
         batch_id=batch.id,
@@ -120,9 +132,11 @@ def collect(
     )
 
 
-def _task_result(client: Client, job: BatchJob, task: TaskJson, truth: Sequence[Grid]) -> TaskResult:
+def _task_result(
+    client: Client, job: BatchJob, task: TaskJson, truth: Sequence[Grid], *, num_sharing: int
+) -> TaskResult:
     detail = client.job(job.id)
-    predictions = _predictions(detail, client.candidates(job.id).test) if detail.results else [None] * len(truth)
+    found = _predictions(detail, client.candidates(job.id).test) if detail.results else [None] * len(truth)
     tests = tuple(
         InputResult(
             input=parse_grid(task["test"][index]["input"]),
@@ -130,7 +144,7 @@ def _task_result(client: Client, job: BatchJob, task: TaskJson, truth: Sequence[
             attempts=(None, None) if predicted is None else predicted.attempts,
             metrics=measure(predicted, output),
         )
-        for index, (predicted, output) in enumerate(zip(predictions, truth, strict=True))
+        for index, (predicted, output) in enumerate(zip(found, truth, strict=True))
     )
     losses = first_and_last_loss(client.losses(job.id))
     return TaskResult(
@@ -141,28 +155,18 @@ def _task_result(client: Client, job: BatchJob, task: TaskJson, truth: Sequence[
         metrics=mean([test.metrics for test in tests]),
         tests=tests,
         last_loss=None if losses is None else losses[1],
-        adapt_s=_seconds(detail, "adapt_s"),
-        sample_s=_seconds(detail, "sample_s"),
+        adapt_s=adapting_seconds(detail.usage, num_sharing=num_sharing),
+        sample_s=sampling_seconds(detail.usage),
     )
 
 
-def _predictions(job: JobDetail, found: Sequence[TestCandidates]) -> list[Predictions | None]:
-    sampling = job.settings["sampling"]
+def _predictions(job: JobDetail, found: Sequence[TestCandidates]) -> list[Predictions]:
     answers = [] if job.results is None else job.results.test
     return [
-        Predictions(
-            votes={parse_grid(candidate.grid): candidate.votes for candidate in test.candidates},
-            num_predictions=sampling["num_views"] * sampling["samples_per_view"],
-            attempts=(_grid(answer.attempt_1), _grid(answer.attempt_2)),
+        predictions(
+            {parse_grid(candidate.grid): candidate.votes for candidate in test.candidates},
+            attempts=(answer.attempt_1, answer.attempt_2),
+            settings=job.settings,
         )
         for answer, test in zip(answers, found, strict=True)
     ]
-
-
-def _grid(rows: list[list[int]] | None) -> Grid | None:
-    return None if rows is None else parse_grid(rows)
-
-
-def _seconds(job: JobDetail, name: str) -> float | None:
-    value = job.usage.get(name)
-    return float(value) if isinstance(value, int | float) else None

@@ -8,12 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from arc_engine.evaluation.metrics import Metrics
+from arc_engine.evaluation.metrics import METRICS, TITLES, Metrics
 from arcadapt.errors import ArcadaptError
 from arcadapt.evaluation import Evaluation, TaskResult
 from arcadapt.evaluation_picture import write_pictures
 
-METRICS: Final = tuple(Metrics.__dataclass_fields__)
 DECIMALS: Final = 6
 """Enough to tell shares of thousands of pixels apart; the digits behind are floating point noise."""
 
@@ -70,12 +69,12 @@ def as_markdown(evaluation: Evaluation) -> str:
         "",
         f"{len(evaluation.tasks)} tasks, {failed} without an answer (counted as wrong).",
         "",
-        *_table(METRICS, [_shares(evaluation.metrics)]),
+        *_table(tuple(TITLES.values()), [_shares(evaluation.metrics)]),
         "",
         "## Tasks",
         "",
         *_table(
-            ("task", "status", *METRICS, "last loss", "seconds"),
+            ("task", "status", *TITLES.values(), "last loss", "seconds"),
             (
                 (task.task_id, task.status.value, *_shares(task.metrics), _number(task.last_loss), seconds(task))
                 for task in evaluation.tasks

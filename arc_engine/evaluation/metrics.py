@@ -7,6 +7,7 @@ that is absent (an answer that cannot be read, a job that failed) counts as wron
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
+from typing import Final
 
 from arc_engine.grids import Grid, grid_to_array, shape
 
@@ -48,7 +49,12 @@ class Metrics:
     unanswered: float
 
 
-NO_ANSWER = Metrics(
+METRICS: Final = tuple(field.name for field in fields(Metrics))
+_SHORT: Final = {"pass_at_2": "pass@2", "correct_size": "size", "correct_pixels": "pixels"}
+TITLES: Final = {name: _SHORT.get(name, name) for name in METRICS}
+"""What stands above their columns where people read them."""
+
+NO_ANSWER: Final = Metrics(
     accuracy=0, pass_n=0, vote_1=0, vote_2=0, pass_at_2=0, correct_size=0, correct_pixels=0, unanswered=1
 )
 """The metrics of a test input for which nothing was predicted."""
@@ -81,4 +87,4 @@ def share_of_pixels(grid: Grid, truth: Grid) -> float:
 
 def mean(metrics: Sequence[Metrics]) -> Metrics:
     """The mean of every metric: over the test inputs of a task, then over tasks. Raises `ValueError` for none."""
-    return Metrics(**{field.name: fmean(getattr(one, field.name) for one in metrics) for field in fields(Metrics)})
+    return Metrics(**{name: fmean(getattr(one, name) for one in metrics) for name in METRICS})

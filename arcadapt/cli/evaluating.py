@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from arc_engine.datasets.sources import TaskJson
-from arc_engine.evaluation.metrics import Metrics
+from arc_engine.evaluation.metrics import TITLES, Metrics
 from arcadapt.cli.exits import Exit
 from arcadapt.cli.live import LiveJobs
 from arcadapt.cli.output import print_json, progress, results, status_text
@@ -20,9 +20,6 @@ from arcadapt.evaluation_report import as_document, seconds, why, write_report
 from arcadapt.following import JobSight
 from arcadapt.hosting import hosted
 from arcadapt.stack.folder import StackFolder
-
-HEADINGS: Final = ("accuracy", "pass_n", "vote_1", "vote_2", "pass@2", "size", "pixels", "unanswered")
-"""The metrics in the order of their fields, short."""
 
 
 def run(
@@ -64,7 +61,7 @@ def run(
 
 
 def _present(console: Console, evaluation: Evaluation, files: Sequence[Path]) -> None:
-    table = Table("task", "status", *HEADINGS, "seconds", box=None, header_style="bold", pad_edge=False)
+    table = Table("task", "status", *TITLES.values(), "seconds", box=None, header_style="bold", pad_edge=False)
     for task in evaluation.tasks:
         table.add_row(task.task_id, status_text(task.status, ""), *_shares(task.metrics), seconds(task))
     table.add_section()

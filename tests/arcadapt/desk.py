@@ -2,13 +2,14 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from jobs.artifacts import ArtifactStore, adapter_key
 from jobs.claims import AdapterRecord
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, transaction
-from jobs.repositories import ClaimRepository
+from jobs.repositories import ClaimRepository, JobRepository
 from tests.fixtures.records import claim_adapting, claim_sampling, finish_adapting, finish_sampling, record_steps
 
 LOSSES = [float(loss) for loss in range(30, 0, -1)]
@@ -35,6 +36,11 @@ class Desk:
     def succeed(self, job_id: UUID) -> None:
         self.adapt(job_id)
         finish_sampling(self._database, claim_sampling(self._database, job_id))
+
+    def spend(self, job_id: UUID, usage: dict[str, Any]) -> None:
+        """Writes down what a job took, in place of what it is said to have taken."""
+        with transaction(self._database) as session:
+            JobRepository(session).get(job_id).usage = usage
 
     def train(self, job_id: UUID, *, num_steps: int) -> None:
         record_steps(self._database, claim_adapting(self._database, job_id), LOSSES[:num_steps])

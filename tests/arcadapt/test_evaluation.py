@@ -18,7 +18,7 @@ from arc_engine.evaluation.metrics import NO_ANSWER, Metrics
 from arcadapt import Client
 from arcadapt.drawing import COLOURS
 from arcadapt.errors import ApiError
-from arcadapt.evaluation import Evaluation, InputResult, evaluate
+from arcadapt.evaluation import Evaluation, InputResult, collect, evaluate, require_truth
 from arcadapt.evaluation_picture import ROWS_PER_PICTURE, draw_rows
 from arcadapt.evaluation_report import as_csv, as_document, as_markdown, write_report
 from arcadapt.following import JobSight
@@ -77,6 +77,17 @@ def test_answers_are_measured_and_failed_jobs_count_as_wrong(evaluation: Evaluat
     assert evaluation.failed == (bad,)
     assert evaluation.metrics.pass_at_2 == 0.5
     assert evaluation.metrics.accuracy == 0.375
+
+
+def test_what_tasks_train_in_common_is_divided_among_them(client: Client, desk: Desk):
+    settings = {"adaptation": {"scope": "groups", "group_size": 2}}
+    tasks = dict.fromkeys(("a", "b", "c"), TASK_JSON)
+    batch = client.solve(tasks, settings=settings, name="three")
+    for job in batch.jobs:
+        desk.succeed(job.id)
+        desk.spend(job.id, {"adapt_s": 0.5, "sample_s": 1.0, "common": {"adapt_s": 6.0}})
+    evaluation = collect(client, client.batch(batch.batch_id), tasks=tasks, truth=require_truth(tasks))
+    assert [(task.adapt_s, task.sample_s) for task in evaluation.tasks] == [(3.5, 1.0), (3.5, 1.0), (6.5, 1.0)]
 
 
 def test_the_same_evaluation_is_the_batch_of_the_first(client: Client, evaluation: Evaluation, treated: list[UUID]):
