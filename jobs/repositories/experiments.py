@@ -3,9 +3,24 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, func, insert, lateral, or_, select, true
+from sqlalchemy import (
+    ARRAY,
+    Select,
+    Uuid,
+    and_,
+    any_,
+    delete,
+    func,
+    insert,
+    lateral,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import load_only, selectinload
 
 from arc_engine.grids import Grid
@@ -18,7 +33,7 @@ from jobs.repositories.cursors import Place, decode, encode
 from jobs.repositories.jobs import MAX_PAGE, stop
 from jobs.repositories.outbox import ring
 from jobs.repositories.reaper import WORKER_LOST
-from jobs.states import TERMINAL, Phase
+from jobs.states import HELD, TERMINAL, Phase
 
 FINAL_STEPS: Final = 10
 """The final loss is the mean of this many recorded steps: every single step draws other views."""
@@ -239,32 +254,47 @@ class ExperimentRepository(Repository):
         """Cancels what waits, and asks the workers of what runs to stop."""
         self.get(experiment_id)
         unfinished = _jobs(experiment_id).where(Job.phase.not_in(TERMINAL)).order_by(Job.id)
-        for job in self._session.scalars(locked(unfinished)):
+        needed = load_only(Job.phase, Job.attempt, Job.cancel_requested)
+        for job in self._session.scalars(locked(unfinished.options(needed))):
             stop(self._session, job)
         self._session.flush()
 
     def offer_again(self, experiment_id: UUID, *, all_failed: bool = False) -> Replaced:
         """Puts a fresh job into the place of every one that was cancelled or lost its workers, or that failed at all.
 
-        What is over stays over: the old job goes, with everything that it left.
+        What is over stays over: the old job goes, with everything that it left. So does one that is being cancelled:
+        whether its worker has heard of that yet cannot be known here, and it finds out that its claim is stale.
         """
         self.get(experiment_id)
         lost = and_(Job.phase == Phase.FAILED, true() if all_failed else Job.error_code == WORKER_LOST)
-        missing = _jobs(experiment_id).where(or_(Job.phase == Phase.CANCELLED, lost)).order_by(Job.id)
-        old = self._session.scalars(locked(missing.options(selectinload(Job.adapter)))).all()
+        cancelled = or_(Job.phase == Phase.CANCELLED, and_(Job.phase.in_(HELD), Job.cancel_requested))
+        missing = _jobs(experiment_id).where(or_(cancelled, lost)).order_by(Job.id)
+        with_adapter = (load_only(Job.batch_id), selectinload(Job.adapter))
+        old = self._session.scalars(locked(missing.options(*with_adapter))).all()
         if not old:
             return Replaced((), ())
-        fresh = [{"id": uuid4(), **{name: getattr(job, name) for name in _SUBMITTED}} for job in old]
         left = tuple(job.adapter.artifact_key for job in old if job.adapter is not None and _own_adapter(job))
-        if all_failed:
-            CommonAdaptationRepository(self._session).offer_again({job.batch_id for job in old})
-        self._session.execute(delete(Job).where(Job.id.in_([job.id for job in old])))
-        self._session.execute(insert(Job), fresh)
-        job_ids = tuple(job["id"] for job in fresh)
+        batch_ids = {job.batch_id for job in old}
+        CommonAdaptationRepository(self._session).offer_again(batch_ids, lost_only=not all_failed)
+        job_ids = self._replace([job.id for job in old])
         queued = [{"job_id": job_id, "attempt": 0, "kind": "queued", "data": {}} for job_id in job_ids]
         self._session.execute(insert(EventRow), queued)
         ring(self._session, job_ids, Queue.ADAPT)
         return Replaced(job_ids, left)
+
+    def _replace(self, job_ids: Sequence[UUID]) -> tuple[UUID, ...]:
+        """Fresh jobs for these, which go, in the same working order; no task leaves the database for it."""
+        jobs = Job.metadata.tables[Job.__tablename__]
+        old = jobs.c.id == any_(literal(list(job_ids), ARRAY(Uuid)))
+        # Two jobs cannot have one place, so the old ones step aside.
+        self._session.execute(update(jobs).where(old).values(position=-1 - jobs.c.position))
+        place = (-1 - jobs.c.position).label("position")
+        kept = [place if name == "position" else jobs.c[name] for name in _SUBMITTED]
+        in_order = select(func.gen_random_uuid(), *kept).where(old).order_by(jobs.c.created_at, place)
+        fresh = insert(jobs).from_select(["id", *_SUBMITTED], in_order).returning(jobs.c.id)
+        fresh_ids = tuple(self._session.scalars(fresh))
+        self._session.execute(delete(jobs).where(old))
+        return fresh_ids
 
 
 def _own_adapter(job: Job) -> bool:

@@ -103,6 +103,10 @@ class Worker:
         with transaction(self._sessions) as session:
             ClaimRepository(session).fail(job.claim, code=code, message=message)
 
+    def cancel(self, job: ClaimedJob) -> None:
+        with transaction(self._sessions) as session:
+            ClaimRepository(session).cancel(job.claim)
+
     def succeed(self, job_id: str, answers: Sequence[dict[str, Any]] | None = None, *, adapter: bool = True) -> None:
         job = self.claim(job_id)
         self.train(job, [0.9, 0.4, 0.1])

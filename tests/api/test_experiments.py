@@ -4,8 +4,10 @@ import csv
 import io
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,9 +15,11 @@ from sqlalchemy import func, select, update
 
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, transaction
+from jobs.errors import StaleClaim
 from jobs.models import Batch, Experiment, Job, OutboxRow
-from jobs.repositories import BaseModelRepository, ClaimRepository, ReaperRepository
+from jobs.repositories import BaseModelRepository, ClaimRepository, ExperimentRepository, ReaperRepository
 from jobs.repositories.base import lease_until
+from jobs.repositories.experiments import Replaced
 from tests.api.conftest import GRID, Found, Worker
 
 Body = dict[str, Any]
@@ -333,7 +337,7 @@ def test_cancelling_stops_what_is_not_finished_and_resuming_goes_on(
     assert client.get(f"/jobs/{running}").json()["cancel_requested"]
 
     resumed = client.post(experiment["links"]["resume"]).json()["counts"]
-    assert (resumed["succeeded"], resumed["running"], resumed["queued"]) == (1, 1, 6)
+    assert (resumed["succeeded"], resumed["running"], resumed["queued"]) == (1, 0, 7)
     assert num_rows(database, Job) == [8]
     assert done in jobs_of(experiment, 0, 3)
     with transaction(database) as session:  # the fresh jobs can be taken, and are what the old ones were
@@ -341,6 +345,61 @@ def test_cancelling_stops_what_is_not_finished_and_resuming_goes_on(
         assert job is not None
         assert job.settings.adaptation is not None
         assert (job.max_steps, job.settings.adaptation.max_steps) == (3, 3)
+
+
+def test_a_job_that_is_being_cancelled_leaves_no_hole(
+    client: TestClient, create: Callable[..., Body], jobs_of: Callable[..., list[str]], body: Body, worker: Worker
+):
+    experiment = create(body)
+    held = worker.claim(jobs_of(experiment, 0, 3)[0])
+    client.post(experiment["links"]["cancel"])
+    client.post(experiment["links"]["resume"])
+    with pytest.raises(StaleClaim):  # what the worker would do that has heard of the cancel, but not of the resume
+        worker.cancel(held)
+    counts = client.get(experiment["links"]["self"]).json()["counts"]
+    assert (counts["queued"], counts["running"], counts["cancelled"]) == (8, 0, 0)
+
+
+def test_resuming_keeps_the_working_order(
+    client: TestClient, create: Callable[..., Body], body: Body, database: SessionFactory
+):
+    body["grid"] = {"adaptation.lora_rank": list(range(1, 6))}
+    body["tasks"] = {f"task-{index}": body["tasks"]["a"] for index in range(3)}
+    experiment = create(body)
+
+    def order() -> list[tuple[str | None, int | None, str]]:
+        query = select(Batch.cell, Batch.seed, Job.task_id).join(Job.batch).order_by(Job.created_at, Job.position)
+        with transaction(database) as session:
+            return [tuple(row) for row in session.execute(query)]
+
+    before = order()
+    assert before[0] == ("lora_rank=5", 3, "task-0")
+    client.post(experiment["links"]["cancel"])
+    client.post(experiment["links"]["resume"])
+    assert order() == before
+    with transaction(database) as session:
+        assert set(session.scalars(select(Job.position))) == {0, 1, 2}
+
+
+def test_two_who_resume_at_once_make_one_fresh_job_each_time(
+    client: TestClient, create: Callable[..., Body], body: Body, database: SessionFactory
+):
+    experiment = create(body)
+    client.post(experiment["links"]["cancel"])
+    experiment_id = UUID(experiment["id"])
+
+    def resume() -> Replaced:
+        with transaction(database) as session:
+            return ExperimentRepository(session).offer_again(experiment_id)
+
+    with ThreadPoolExecutor() as pool:
+        with transaction(database) as session:
+            first = ExperimentRepository(session).offer_again(experiment_id)
+            second = pool.submit(resume)
+            assert not wait([second], timeout=0.5).done  # it waits for the rows of the first
+        assert second.result(timeout=10).job_ids == ()
+    assert len(first.job_ids) == 8
+    assert num_rows(database, Job) == [8]
 
 
 def test_resuming_offers_lost_jobs_again_and_failed_ones_if_asked_to(
