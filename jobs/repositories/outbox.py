@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ARRAY, BigInteger, Uuid, any_, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,9 +13,9 @@ from jobs.repositories.base import Queue, Repository, lease_until, now
 
 def ring(session: Session, job_ids: Collection[UUID], queue: Queue) -> None:
     """Notes, in the caller's transaction, that `queue` should hear of these jobs: for the first time or once more."""
-    if not job_ids:
-        return
-    statement = insert(OutboxRow).values([{"job_id": job_id, "queue": queue.value} for job_id in job_ids])
+    # One array however many jobs there are: a statement has at most 65,535 parameters.
+    rung = func.unnest(literal(list(job_ids), ARRAY(Uuid)))
+    statement = insert(OutboxRow).from_select(["job_id", "queue"], select(rung, literal(queue.value)))
     again = {"sent_at": None, "created_at": now()}
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "queue"], set_=again))
 
@@ -35,10 +35,10 @@ class OutboxRepository(Repository):
             .with_for_update(skip_locked=True)
         )
         if job_ids is not None:
-            statement = statement.where(OutboxRow.job_id.in_(job_ids))
+            statement = statement.where(OutboxRow.job_id == any_(literal(list(job_ids), ARRAY(Uuid))))
         return self._session.scalars(statement).all()
 
     def mark_sent(self, rows: Sequence[OutboxRow]) -> None:
         """Records that these doorbells went out."""
-        ids = [row.id for row in rows]
-        self._session.execute(update(OutboxRow).where(OutboxRow.id.in_(ids)).values(sent_at=now()))
+        ids = literal([row.id for row in rows], ARRAY(BigInteger))
+        self._session.execute(update(OutboxRow).where(OutboxRow.id == any_(ids)).values(sent_at=now()))

