@@ -98,8 +98,9 @@ class Client:
     ) -> SolveResponse:
         """Submits one task (ARC's own JSON: `train` and `test`) or many (`{id: task}`).
 
-        Test outputs in the tasks are used for scoring only. With an `idempotency_key` a repeated call gives the first
-        one's batch.
+        Test outputs in the tasks are used for scoring only. Of `SolveSettings` only what was said is sent; the server
+        fills in the rest, with a base adapter's own shape where that is trained further. With an `idempotency_key` a
+        repeated call gives the first one's batch.
         """
         body: dict[str, Any] = {}
         if {"train", "test"} <= tasks.keys():
@@ -110,7 +111,9 @@ class Client:
             body["tasks"] = tasks
         if settings is not None:
             body["settings"] = (
-                settings.model_dump(mode="json") if isinstance(settings, SolveSettings) else dict(settings)
+                settings.model_dump(mode="json", exclude_unset=True)
+                if isinstance(settings, SolveSettings)
+                else dict(settings)
             )
         if name is not None:
             body["name"] = name
@@ -229,12 +232,12 @@ class Client:
 
     def cancel_experiment(self, experiment_id: JobId) -> ExperimentDetail:
         """Cancels every job that is not finished."""
-        return self._fetch(ExperimentDetail, "POST", f"/experiments/{experiment_id}/cancel")
+        return self._fetch(ExperimentDetail, "POST", f"/experiments/{experiment_id}/cancel", timeout_s=_EXPERIMENT_S)
 
     def resume_experiment(self, experiment_id: JobId, *, failed: Literal["lost", "all"] = "lost") -> ExperimentDetail:
         """Puts fresh jobs into the places of those that were cancelled or lost their workers, or of all that failed."""
         path = f"/experiments/{experiment_id}/resume"
-        return self._fetch(ExperimentDetail, "POST", path, params={"failed": failed})
+        return self._fetch(ExperimentDetail, "POST", path, params={"failed": failed}, timeout_s=_EXPERIMENT_S)
 
     def base_models(self) -> list[BaseModelDetail]:
         """The base models that jobs may name."""

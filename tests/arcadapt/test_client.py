@@ -6,12 +6,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from api.schemas import JobDetail
-from arc_engine.settings import SolveSettings
+from arc_engine.settings import AdaptationSettings, SolveSettings
 from arcadapt import ApiError, Client, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
 from jobs.config import ServiceConfig
+from jobs.database import SessionFactory, transaction
+from jobs.repositories import BaseModelRepository
 from jobs.states import Phase, Status
 from tests.arcadapt.desk import LOSSES, Desk
 from tests.fixtures.records import TASK_JSON
@@ -30,6 +33,35 @@ def test_many_tasks_are_submitted_with_settings_of_either_kind(client: Client):
     assert [job.task_id for job in as_mapping.jobs] == ["a", "b"]
     assert client.job(as_mapping.jobs[0].id).progress.max_steps == 7
     assert client.job(as_object.jobs[0].id).settings["adaptation"] is None
+
+
+def test_settings_that_were_not_said_are_the_servers_to_fill_in(client: Client, database: SessionFactory):
+    shape = {"r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": ["q_proj"]}
+    with transaction(database) as session:
+        BaseModelRepository(session).register("tuned", "/base", adapter_source="/adapter", adapter_config=shape)
+    settings = SolveSettings(base_model="tuned", adaptation=AdaptationSettings(start="continue", max_steps=5))
+    job = client.job(client.solve(TASK_JSON, settings=settings).jobs[0].id)
+    adaptation = job.settings["adaptation"]
+    assert (adaptation["lora_rank"], adaptation["use_rslora"], adaptation["max_steps"]) == (4, True, 5)
+    said = AdaptationSettings(start="continue", lora_rank=16)
+    with pytest.raises(ApiError) as refused:
+        client.solve(TASK_JSON, settings=SolveSettings(base_model="tuned", adaptation=said))
+    assert [fault.pointer for fault in refused.value.errors] == ["/settings/adaptation/lora_rank"]
+
+
+def test_what_is_done_to_an_experiment_as_a_whole_has_its_time():
+    patience = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        patience.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, text="no experiment")
+
+    with Client(timeout_s=1.0, transport=httpx.MockTransport(answer)) as client:
+        whole = (client.cancel_experiment, client.resume_experiment, client.experiment_report, client.experiment_curves)
+        for call in (client.experiment, *whole):
+            with pytest.raises(UnexpectedAnswer):
+                call(uuid4())
+    assert patience == [1.0, 300.0, 300.0, 300.0, 300.0]
 
 
 def test_an_idempotency_key_gives_the_first_batch_again(client: Client):
