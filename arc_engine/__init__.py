@@ -4,3 +4,9 @@ Imports nothing of the service (no FastAPI, Celery or SQLAlchemy); torch, transf
 only by the GPU modules (`adaptation/`, `base_finetuning/`, `base_models/`, `sampling/`, `pretraining/`), never by the
 light ones.
 """
+
+import logging
+
+# Where bitsandbytes is installed, PEFT imports it, and on a processor it then asks for kernels from a hub that we use for
+# nothing, with a warning into everybody's terminal.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
