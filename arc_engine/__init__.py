@@ -7,6 +7,6 @@ light ones.
 
 import logging
 
-# Where bitsandbytes is installed, PEFT imports it, and on a processor it then asks for kernels from a hub that we use for
-# nothing, with a warning into everybody's terminal.
+# Where bitsandbytes is installed, PEFT imports it, and on a processor it then asks for kernels from a hub, which we do
+# not use, with a warning into everybody's terminal.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
