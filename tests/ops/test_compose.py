@@ -41,6 +41,11 @@ def _expanded(text: str, given: dict[str, str]) -> str:
     return VARIABLE.sub(value, text)
 
 
+def test_whatever_can_be_set_reaches_a_service():
+    used = {match[1] for match in VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())}
+    assert set(re.findall(r"^#?(\w+)=", ENV_EXAMPLE, re.MULTILINE)) == used
+
+
 def test_the_stack_is_whole():
     assert set(SERVICES) == {"postgres", "redis", "migrate", "api", "worker", "beat", "grafana"}
 
