@@ -22,8 +22,11 @@ def service_environment(folder: StackFolder, *, database_url: str, broker_url: s
     """The environment of the children; what the user has set for the artifacts and the scratch folder stays."""
     packages = str(Path(arcadapt.__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
+    models = os.environ.get("ARCADAPT_MODELS_DIR", "").strip()
     return {
         **os.environ,
+        # The children run in the stack's folder; what the user calls ./models is beside the user.
+        **({"ARCADAPT_MODELS_DIR": str(Path(models).resolve())} if models else {}),
         "ARCADAPT_DATABASE_URL": database_url,
         "ARCADAPT_BROKER_URL": broker_url,
         "ARCADAPT_ARTIFACTS_DIR": _absolute("ARCADAPT_ARTIFACTS_DIR", folder.artifacts),

@@ -6,11 +6,27 @@ from pathlib import Path
 import pytest
 
 from arcadapt.stack.folder import StackFolder
-from arcadapt.stack.services import worker_services
+from arcadapt.stack.services import service_environment, worker_services
+from jobs.config import models_folder
 
 pytestmark = pytest.mark.fast
 
 FOLDER = StackFolder(Path("/stack"))
+
+
+def test_folders_of_the_user_are_where_the_user_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    for variable in ("ARCADAPT_MODELS_DIR", "ARCADAPT_ARTIFACTS_DIR", "ARCADAPT_WORK_DIR"):
+        monkeypatch.setenv(variable, "./mine")
+        environment = service_environment(FOLDER, database_url="d", broker_url="b")
+        assert environment[variable] == str(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("unset", ["", " "])
+def test_without_a_folder_of_models_there_is_none(monkeypatch: pytest.MonkeyPatch, unset: str):
+    monkeypatch.setenv("ARCADAPT_MODELS_DIR", unset)
+    environment = service_environment(FOLDER, database_url="d", broker_url="b")
+    assert models_folder(environment) is None
 
 
 def test_one_worker_has_the_whole_machine():
