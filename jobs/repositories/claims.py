@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import Exists, delete, exists, insert, select, text, update
+from sqlalchemy.orm import aliased
 
 from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, StepFields
 from jobs.errors import InvalidTransition, StaleClaim
-from jobs.models import AdapterRow, CandidateRow, Job, StepRow
+from jobs.models import AdapterRow, CandidateRow, CommonAdaptationRow, Job, StepRow
 from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now, storable
-from jobs.repositories.common_adaptations import CommonAdaptationRepository
+from jobs.repositories.common_adaptations import OVER, CommonAdaptationRepository
 from jobs.repositories.outbox import ring
 from jobs.states import WAITING_PHASE, Phase, Stage
 
@@ -43,7 +44,9 @@ class ClaimRepository(Repository):
     def claim_for_adapting(self, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
         """Takes a queued job, the oldest where `job_id` is None. None: there is nothing to take.
 
-        Steps that an earlier attempt recorded are deleted: a curve is one run's.
+        Where none is named, those are passed over that would only wait for the common adaptation which another job's
+        worker sees to: rung for when that is over. Steps that an earlier attempt recorded are deleted: a curve is one
+        run's.
         """
         claimed = self._claim(Phase.ADAPTING, job_id, owner=owner, lease_s=lease_s)
         if claimed is not None:
@@ -179,16 +182,20 @@ class ClaimRepository(Repository):
         job.error_code = code
         job.error_message = storable(message)
         move(self._session, job, Phase.FAILED, code=code)
+        self._leave_common(claim, job)
 
     def cancel(self, claim: Claim) -> None:
         """Ends the job as cancelled, which the client asked for."""
-        move(self._session, self._held(claim), Phase.CANCELLED)
+        job = self._held(claim)
+        move(self._session, job, Phase.CANCELLED)
+        self._leave_common(claim, job)
 
     def release(self, claim: Claim) -> Phase:
         """Gives the job back unfinished, because this worker shuts down. Does not count as a lost worker."""
         job = self._held(claim)
         job.step = 0 if claim.phase is Phase.ADAPTING else job.step
         self._hand_on(job, WAITING_PHASE[claim.phase], event="released")
+        self._leave_common(claim, job)
         return job.phase
 
     def _claim(self, to: Phase, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
@@ -196,6 +203,8 @@ class ClaimRepository(Repository):
         waiting = select(Job).where(Job.phase == WAITING_PHASE[to]).order_by(Job.created_at, Job.position).limit(1)
         if job_id is not None:
             waiting = waiting.where(Job.id == job_id)
+        elif to is Phase.ADAPTING:
+            waiting = waiting.where(~_seen_to_elsewhere())
         job = self._session.scalar(locked(waiting, skip_locked=True))
         if job is None:
             return None
@@ -216,6 +225,10 @@ class ClaimRepository(Repository):
             raise StaleClaim(claim.job_id, claim.attempt)
         return job
 
+    def _leave_common(self, claim: Claim, job: Job) -> None:
+        if claim.phase is Phase.ADAPTING:
+            CommonAdaptationRepository(self._session).ring_unless_over(job)
+
     def _hand_on(self, job: Job, to: Phase, *, event: str | None = None) -> None:
         """Lets a job wait for its next worker, unless its client wants it cancelled."""
         if job.cancel_requested:
@@ -229,6 +242,24 @@ class ClaimRepository(Repository):
         if cancel_requested is None:
             raise StaleClaim(claim.job_id, claim.attempt)
         return cancel_requested
+
+
+def _seen_to_elsewhere() -> Exists:
+    """Whether the job takes part in a common adaptation that is not over, and that another job's worker is at.
+
+    Seconds pass between a worker's claim of a job and that of the adaptation: so it is jobs that are asked for.
+    """
+    other = aliased(Job)
+    common = CommonAdaptationRow
+    return exists().where(
+        common.batch_id == Job.batch_id,
+        common.group_index == Job.group_index,
+        common.state.not_in(OVER),
+        other.batch_id == Job.batch_id,
+        other.group_index == Job.group_index,
+        other.phase == Phase.ADAPTING,
+        other.lease_expires_at > now(),
+    )
 
 
 def _holds(claim: Claim) -> tuple[Any, ...]:

@@ -14,12 +14,17 @@ from sqlalchemy import and_, insert, select, text, update
 from jobs.claims import AdapterRecord, StepFields
 from jobs.errors import CommonAdaptationFailed, StaleCommonClaim
 from jobs.models import CommonAdaptationRow, Job
-from jobs.repositories.base import Repository, lease_until, now, storable
+from jobs.repositories.base import Queue, Repository, lease_until, now, storable
+from jobs.repositories.outbox import ring
+from jobs.states import Phase
 
 MAX_LOSSES: Final = 3
 """So many workers lost or out of order, and it is the training that is to blame."""
 
 WORKER_LOST: Final = "worker_lost"
+
+OVER: Final = ("trained", "failed")
+"""States in which no job has to see to the adaptation."""
 
 _UNHELD: Final[Mapping[str, Any]] = MappingProxyType(
     {"state": "waiting", "lease_owner": None, "lease_expires_at": None}
@@ -150,6 +155,22 @@ class CommonAdaptationRepository(Repository):
         """Ends it as failed, and with it every job that takes part."""
         self._end(claim, "failed", error_code=code, error_message=storable(message))
 
+    def ring_queued(self, batch_id: UUID, group_index: int) -> None:
+        """Rings for the jobs that were passed over while another one of theirs saw to the adaptation."""
+        queued = select(Job.id).where(
+            Job.batch_id == batch_id, Job.group_index == group_index, Job.phase == Phase.QUEUED
+        )
+        ring(self._session, self._session.scalars(queued.order_by(Job.position)).all(), Queue.ADAPT)
+
+    def ring_unless_over(self, job: Job) -> None:
+        """Rings for the jobs of the group of one that will not see to the adaptation any more, if somebody has to."""
+        if job.group_index is None:
+            return
+        key = (job.batch_id, job.group_index)
+        row = self._session.get_one(CommonAdaptationRow, key, populate_existing=True)
+        if row.state not in OVER:
+            self.ring_queued(*key)
+
     def release(self, claim: CommonClaim) -> None:
         """Gives it back untrained."""
         self._write(claim, **_UNHELD)
@@ -211,6 +232,7 @@ class CommonAdaptationRepository(Repository):
 
     def _end(self, claim: CommonClaim, state: str, **fields: Any) -> None:  # noqa: ANN401 - column values
         self._write(claim, state=state, lease_owner=None, lease_expires_at=None, finished_at=now(), **fields)
+        self.ring_queued(claim.batch_id, claim.group_index)
 
     def _write(self, claim: CommonClaim, **fields: Any) -> None:  # noqa: ANN401 - column values
         row = CommonAdaptationRow

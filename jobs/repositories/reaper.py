@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from jobs.models import Job, OutboxRow
 from jobs.repositories.base import QUEUE_OF, Queue, Repository, lease_until, locked, move, now
+from jobs.repositories.common_adaptations import CommonAdaptationRepository
 from jobs.repositories.outbox import ring
 from jobs.states import HELD, WAITING_PHASE, Phase
 
@@ -73,6 +74,13 @@ class ReaperRepository(Repository):
         return reaped
 
     def _reclaim(self, job: Job, *, max_attempts: int) -> Action:
+        was_adapting = job.phase is Phase.ADAPTING
+        action = self._move_on(job, max_attempts=max_attempts)
+        if was_adapting:
+            CommonAdaptationRepository(self._session).ring_unless_over(job)
+        return action
+
+    def _move_on(self, job: Job, *, max_attempts: int) -> Action:
         job.requeues += 1
         owner = job.lease_owner
         if job.cancel_requested:

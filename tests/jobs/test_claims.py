@@ -47,6 +47,7 @@ WRITES: dict[str, Callable[[ClaimRepository, Claim], object]] = {
     "renew": lambda claims, claim: claims.renew(claim, lease_s=LEASE_S),
     "record_step": lambda claims, claim: claims.record_step(claim, Step(1), lease_s=LEASE_S, eta_s=3.0),
     "copy_common_steps": lambda claims, claim: claims.copy_common_steps(claim, num_steps=1),
+    "forget_steps": lambda claims, claim: claims.forget_steps(claim),
     "finish_adapting": lambda claims, claim: claims.finish_adapting(claim, adapter=ADAPTER, usage={}),
     "finish_sampling": lambda claims, claim: claims.finish_sampling(claim, candidates=[], results={}, usage={}),
     "fail": lambda claims, claim: claims.fail(claim, code="x", message="y"),
