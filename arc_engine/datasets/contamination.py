@@ -43,9 +43,9 @@ class _Index:
     """Where the hashes of evaluation tasks and of their pairs lead."""
 
     tasks: Mapping[str, str]
-    """Task id by `canonical_hash`."""
-    pairs: Mapping[bytes, frozenset[str]]
-    """Ids of the tasks that hold the pair, under whichever symmetry."""
+    """Task id by `canonical_hash`, of the task and of its inverse."""
+    pairs: Mapping[bytes, frozenset[tuple[str, bytes]]]
+    """Ids of the tasks that hold the pair under whichever symmetry, or its inverse; and what the two have in common."""
 
 
 class EvaluationGuard:
@@ -59,7 +59,9 @@ class EvaluationGuard:
         """Which of the tasks are, or are made of, which evaluation tasks; by id, without the clean ones.
 
         A task is found if it is an evaluation task as a whole, or shares with one a pair of `TELLING_CELLS` cells or
-        `TELLING_PAIRS` pairs of any size; each under any symmetry and colour permutation.
+        `TELLING_PAIRS` pairs of any size; each under any symmetry and colour permutation, also with inputs and outputs
+        exchanged: who can undo a rule was shown the rule. What grids that are scaled, padded or cropped give away is
+        not found.
         """
         found = ((task_id, self._evaluation_task_in(task)) for task_id, task in tasks.items())
         return {task_id: evaluation_id for task_id, evaluation_id in found if evaluation_id is not None}
@@ -71,16 +73,16 @@ class EvaluationGuard:
             raise ContaminatedDataset(tuple(found.items()))
 
     def _evaluation_task_in(self, task: TaskJson) -> str | None:
-        pairs = _solved_pairs(task)
-        hashes = [_hash_pair(pair) for pair in pairs]
         shared: dict[str, set[bytes]] = {}
-        for pair, by_symmetry in zip(pairs, hashes, strict=True):
-            for evaluation_id in sorted(self._index.pairs.get(min(by_symmetry), ())):
+        for pair in _solved_pairs(task):
+            for evaluation_id, known in sorted(self._index.pairs.get(min(_hash_pair(pair)), ())):
                 if _num_cells(pair) >= TELLING_CELLS:
                     return evaluation_id
-                shared.setdefault(evaluation_id, set()).add(min(by_symmetry))
+                shared.setdefault(evaluation_id, set()).add(known)
         telling = (evaluation_id for evaluation_id, found in shared.items() if len(found) >= TELLING_PAIRS)
-        return next(telling, None) or self._index.tasks.get(_hash_task(hashes))
+        if not shared:  # a task that is the same as a whole has the same pairs
+            return None
+        return next(telling, None) or self._index.tasks.get(canonical_hash(task))
 
 
 @cache
@@ -90,17 +92,24 @@ def _arc_index() -> _Index:
 
 def _index(datasets: Iterable[Mapping[str, TaskJson]]) -> _Index:
     tasks: dict[str, str] = {}
-    pairs: dict[bytes, frozenset[str]] = {}
+    pairs: dict[bytes, frozenset[tuple[str, bytes]]] = {}
     for task_id, task in ((task_id, task) for dataset in datasets for task_id, task in dataset.items()):
-        hashes = [_hash_pair(pair) for pair in _solved_pairs(task)]
-        tasks.setdefault(_hash_task(hashes), task_id)
-        for by_symmetry in hashes:
-            pairs[min(by_symmetry)] = pairs.get(min(by_symmetry), frozenset()) | {task_id}
+        forward, backward = ([_hash_pair(pair) for pair in _solved_pairs(one)] for one in (task, _inverse(task)))
+        for hashes in (forward, backward):
+            tasks.setdefault(_hash_task(hashes), task_id)
+        for there, back in zip(map(min, forward), map(min, backward), strict=True):
+            for key in (there, back):
+                pairs[key] = pairs.get(key, frozenset()) | {(task_id, min(there, back))}
     return _Index(tasks, pairs)
 
 
 def _solved_pairs(task: TaskJson) -> list[dict[str, Any]]:
     return [pair for pair in (*task["train"], *task["test"]) if pair.get("output") is not None]
+
+
+def _inverse(task: TaskJson) -> TaskJson:
+    pairs = [{"input": pair["output"], "output": pair["input"]} for pair in _solved_pairs(task)]
+    return {"train": pairs, "test": []}
 
 
 def _hash_task(hashes: Iterable[PairHashes]) -> str:

@@ -107,6 +107,32 @@ def test_every_evaluation_task_is_found_under_a_view(guard: EvaluationGuard):
         assert found.keys() == tasks.keys()
 
 
+def inverse(task: TaskJson) -> TaskJson:
+    return {
+        part: [{"input": pair["output"], "output": pair["input"]} for pair in task[part]] for part in ("train", "test")
+    }
+
+
+def test_a_task_with_inputs_and_outputs_exchanged_is_found(guard: EvaluationGuard, evaluation: dict[str, TaskJson]):
+    rng = random.Random(2)
+    some = dict(list(evaluation.items())[::8])
+    assert guard.find({name: inverse(under_some_view(task, rng)) for name, task in some.items()}).keys() == some.keys()
+
+
+def test_a_small_pair_and_its_inverse_are_one_pair_that_may_be_chance():
+    rng = random.Random(0)
+    secret, harmless = random_task(rng, side=2), random_task(rng)
+    guard = EvaluationGuard([{"secret": secret}])
+    both = [secret["train"][0], inverse(secret)["train"][0]]
+    assert guard.find({"a": {**harmless, "train": [*harmless["train"], *both]}}) == {}
+
+
+def test_a_small_task_is_found_as_a_whole_in_both_directions():
+    secret = random_task(random.Random(0), side=2, num_pairs=1)
+    guard = EvaluationGuard([{"secret": secret}])
+    assert guard.find({"same": secret, "inverse": inverse(secret)}) == {"same": "secret", "inverse": "secret"}
+
+
 def test_leaving_demonstrations_out_hides_no_task(guard: EvaluationGuard, evaluation: dict[str, TaskJson]):
     some = dict(list(evaluation.items())[::8])
     made = leave_one_out({name: under_some_view(task, random.Random(1)) for name, task in some.items()})
