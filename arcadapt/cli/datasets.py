@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from arcadapt.cli.options import ApiKey, Json, Timeout, Url
+from arcadapt.cli.options import ApiKey, Json, Timeout, Url, Workers
 
 app = typer.Typer()
 files = typer.Typer(help="Datasets of ARC tasks.", no_args_is_help=True)
@@ -44,6 +44,7 @@ def evaluate(
         bool, typer.Option("--again", help="From the start, although this very evaluation was run before.")
     ] = False,
     timeout: Timeout = None,
+    workers: Workers = 1,
     as_json: Json = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -66,6 +67,7 @@ def evaluate(
         out=out,
         again=again,
         timeout_s=timeout,
+        num_workers=workers,
         as_json=as_json,
         url=url,
         api_key=api_key,

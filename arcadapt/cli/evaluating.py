@@ -20,6 +20,7 @@ from arcadapt.evaluation_report import as_document, seconds, why, write_report
 from arcadapt.following import JobSight
 from arcadapt.hosting import hosted
 from arcadapt.stack.folder import StackFolder
+from arcadapt.stack.stack import StackOptions
 
 
 def run(
@@ -30,6 +31,7 @@ def run(
     out: Path | None,
     again: bool,
     timeout_s: float | None,
+    num_workers: int,
     as_json: bool,
     url: str | None,
     api_key: str | None,
@@ -38,9 +40,10 @@ def run(
     require_truth(tasks)  # before a stack is started for nothing
     quiet_logs()
     console, folder = progress(), StackFolder.of(Path.cwd())
+    options = StackOptions(num_workers=num_workers)
     with (
         stop_signals() as stopping,
-        hosted(folder, url=url, api_key=api_key, stopping=stopping, say=teller(console)) as host,
+        hosted(folder, url=url, api_key=api_key, stopping=stopping, say=teller(console), options=options) as host,
         LiveJobs(console) as live,
     ):
 

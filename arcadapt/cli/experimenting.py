@@ -1,7 +1,6 @@
 """`arcadapt experiment`: what is shown while an experiment runs and after it."""
 
 import os
-import threading
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +20,7 @@ from arcadapt.errors import Interrupted
 from arcadapt.experiments import RESULTS, follow, read_experiment, start, went_well, write_results
 from arcadapt.hosting import Host, hosted
 from arcadapt.stack.folder import StackFolder
+from arcadapt.stack.stack import StackOptions
 
 MOST_COLUMNS: Final = 1000
 
@@ -37,7 +37,14 @@ def submit_only(file: Path, *, retry_failed: bool, as_json: bool, url: str | Non
 
 
 def run(
-    file: Path, out: Path | None, *, retry_failed: bool, as_json: bool, url: str | None, api_key: str | None
+    file: Path,
+    out: Path | None,
+    *,
+    retry_failed: bool,
+    num_workers: int,
+    as_json: bool,
+    url: str | None,
+    api_key: str | None,
 ) -> None:
     """Runs the experiment to its end and writes its results. Exits with 1 where jobs failed other than by diverging."""
     quiet_logs()
@@ -45,7 +52,10 @@ def run(
     folder = out or file.parent / RESULTS
     console = progress()
     with stop_signals() as stopping:
-        report = _run(document, folder, retry_failed, console=console, stopping=stopping, url=url, api_key=api_key)
+        here = StackFolder.of(Path.cwd())
+        options = StackOptions(num_workers=num_workers)
+        with hosted(here, url=url, api_key=api_key, stopping=stopping, say=teller(console), options=options) as host:
+            report = _run(host, document, folder, retry_failed=retry_failed, console=console)
     if as_json:
         print_json(report)
     else:
@@ -61,25 +71,16 @@ def run(
 
 
 def _run(
-    document: dict[str, Any],
-    folder: Path,
-    retry_failed: bool,  # noqa: FBT001 - passed on
-    *,
-    console: Console,
-    stopping: threading.Event,
-    url: str | None,
-    api_key: str | None,
+    host: Host, document: dict[str, Any], folder: Path, *, retry_failed: bool, console: Console
 ) -> ExperimentReport:
-    here = StackFolder.of(Path.cwd())
-    with hosted(here, url=url, api_key=api_key, stopping=stopping, say=teller(console)) as host:
-        experiment = start(host.client, document, retry_failed=retry_failed)
-        console.print(f"experiment {experiment.id}: {_size(experiment)}", soft_wrap=True)
-        try:
-            _watch(host, experiment.id, console)
-        except Interrupted:
-            console.print("interrupted; the same command goes on with what is missing")
-            raise
-        return write_results(host.client, experiment.id, folder)
+    experiment = start(host.client, document, retry_failed=retry_failed)
+    console.print(f"experiment {experiment.id}: {_size(experiment)}", soft_wrap=True)
+    try:
+        _watch(host, experiment.id, console)
+    except Interrupted:
+        console.print("interrupted; the same command goes on with what is missing")
+        raise
+    return write_results(host.client, experiment.id, folder)
 
 
 def _watch(host: Host, experiment_id: UUID, console: Console) -> None:

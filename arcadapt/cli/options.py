@@ -15,3 +15,12 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result 
 Timeout: TypeAlias = Annotated[
     float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Stop waiting then; the jobs go on.")
 ]
+Workers: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        help="Workers of the stack that this command starts itself, if it does: one per GPU.",
+    ),
+]

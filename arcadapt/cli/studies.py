@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from arcadapt.cli.options import ApiKey, Json, Url
+from arcadapt.cli.options import ApiKey, Json, Url, Workers
 
 app = typer.Typer()
 
@@ -23,6 +23,7 @@ def experiment(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Jobs that failed are missing too, not only lost or cancelled ones.")
     ] = False,
+    workers: Workers = 1,
     as_json: Json = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -35,6 +36,14 @@ def experiment(
     from arcadapt.cli import experimenting
 
     if wait:
-        experimenting.run(file, out, retry_failed=retry_failed, as_json=as_json, url=url, api_key=api_key)
+        experimenting.run(
+            file,
+            out,
+            retry_failed=retry_failed,
+            num_workers=workers,
+            as_json=as_json,
+            url=url,
+            api_key=api_key,
+        )
     else:
         experimenting.submit_only(file, retry_failed=retry_failed, as_json=as_json, url=url, api_key=api_key)

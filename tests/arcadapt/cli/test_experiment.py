@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
 from PIL import Image
 
 from arcadapt import Client
+from arcadapt.errors import StackError
+from arcadapt.stack.folder import StackFolder
+from arcadapt.stack.stack import StackOptions
 from jobs.database import SessionFactory
 from jobs.models import Job
 from tests.arcadapt.cli.ran import Run
@@ -130,3 +134,21 @@ def test_a_file_that_is_none_is_told_before_any_server_is_started(bare: Run, tmp
     ran = bare("experiment", tmp_path / "nothing.yaml")
     assert ran.code == 2
     assert "nothing.yaml: No such file" in ran.err
+
+
+@pytest.mark.parametrize("command", ["experiment", "evaluate"])
+@pytest.mark.parametrize(("said", "num_workers"), [((), 1), (("--workers", 3), 3)])
+def test_the_stack_of_the_commands_own_has_as_many_workers_as_are_wanted(
+    file: Path, bare: Run, monkeypatch: pytest.MonkeyPatch, command: str, said: tuple[object, ...], num_workers: int
+):
+    options: list[StackOptions] = []
+
+    def note(_: StackFolder, **arguments: Any) -> NoReturn:
+        options.append(arguments["options"])
+        raise StackError("this is as far as the test goes")
+
+    monkeypatch.setattr("arcadapt.hosting.Stack", note)
+    source = file if command == "experiment" else file.parent / "tasks.json"
+    ran = bare(command, source, *said)
+    assert "as far as the test goes" in ran.err
+    assert options == [StackOptions(num_workers=num_workers)]
