@@ -24,7 +24,7 @@ class RunState:
     """Where a run stands. `tokens` without padding; `elapsed_s` of wall time over all its sittings."""
 
     fingerprint: str
-    """Of recipe and data: what a run may be resumed with."""
+    """Of recipe, data and base model: what a run may be resumed with."""
     step: int = 0
     tokens: int = 0
     elapsed_s: float = 0.0

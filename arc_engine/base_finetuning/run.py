@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from arc_engine.adaptation.batches import batch_loss, collate
 from arc_engine.adaptation.examples import Example
@@ -28,8 +28,12 @@ from arc_engine.base_finetuning.schedule import learning_rate
 from arc_engine.base_finetuning.stream import BatchStream
 from arc_engine.base_finetuning.trainable import Trainable
 from arc_engine.base_finetuning.validation import ValidationSet
+from arc_engine.base_models.manifest import hash_folder
 from arc_engine.errors import RunMismatch
 from arc_engine.hashing import hash_text
+
+# What a model is loaded from, in its folder.
+READ_BY_MODELS: Final = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 class FineTuning:
@@ -50,7 +54,7 @@ class FineTuning:
         self.corpus = Corpus(recipe, data.parts, base.tokenizer, max_tokens=max_tokens)
         self.stream = BatchStream(self.corpus, recipe)
         self._accelerator = accelerator
-        self._fingerprint = hash_text(f"{recipe.fingerprint()} {data}")
+        self._fingerprint = hash_text(f"{recipe.fingerprint()} {data} {_read_by_models(base.folder)}")
         self._optimiser = Optimiser(
             list(trained.weights.values()),
             settings=recipe.optimisation,
@@ -174,12 +178,18 @@ class FineTuning:
         self._logged = self.state
 
     def _resume(self) -> RunState:
-        """Where the run stands, everything put there."""
+        """Where the run stands, everything put there; every process finds the same."""
         checkpoint = latest_checkpoint(self.out_dir)
-        if checkpoint is None:
+        found = None if checkpoint is None else read_state(checkpoint)
+        if len({state and (state.fingerprint, state.step) for state in gather_object([found])}) > 1:
+            raise RunMismatch(f"the processes see different checkpoints in {self.out_dir}: they must share that folder")
+        if checkpoint is None or found is None:
             state = RunState(fingerprint=self._fingerprint, loss_scale=self._optimiser.loss_scale)
-        elif read_state(checkpoint).fingerprint != self._fingerprint:
-            raise RunMismatch(f"{self.out_dir} holds a run of another recipe, or on other tasks: take another folder")
+        elif found.fingerprint != self._fingerprint:
+            raise RunMismatch(
+                f"{self.out_dir} holds a run of another recipe, on other tasks, or from another base model: "
+                "take another folder"
+            )
         else:
             state = load_checkpoint(checkpoint, self.trained.weights, self._optimiser.adamw)
             self.stream.restore(state.stream)
@@ -187,6 +197,11 @@ class FineTuning:
         if self._accelerator.is_main_process:
             self._log.forget_after(state.step, validated_step=state.validated_step)
         return state
+
+
+def _read_by_models(folder: Path) -> dict[str, str]:
+    """Hashes of the base's weights, configuration and tokenizer, whatever else is in its folder."""
+    return {name: digest for name, digest in hash_folder(folder).items() if Path(name).suffix in READ_BY_MODELS}
 
 
 def train(run: FineTuning, *, on_step: Callable[[RunState], None] | None = None) -> None:

@@ -1,6 +1,7 @@
 """A run on a tiny model: learns, repeats bit for bit, survives being killed, leaves an adapter that merges."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from arc_engine.base_finetuning.checkpoint import RunState
+from arc_engine.base_finetuning import run
+from arc_engine.base_finetuning.checkpoint import RunState, read_state
 from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.log import LOG_NAME
@@ -132,6 +134,20 @@ def test_a_folder_with_another_run_is_refused(finished: Path, tiny_base: Path, t
             finetune_base(recipe, out_dir=tmp_path / "run")
     finally:
         tasks.write_text(tasks_before)
+
+
+def test_a_run_does_not_go_on_from_another_base_in_the_same_place(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    recipe = tiny_recipe(base, tasks, max_steps=1)
+    finetune_base(recipe, out_dir=tmp_path / "run")
+    (base / "README.md").write_text("what this is")
+    finetune_base(recipe, out_dir=tmp_path / "run")
+    stored = load_file(base / "model.safetensors")
+    stored["model.norm.weight"] *= 2
+    save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RunMismatch, match="another base model"):
+        finetune_base(recipe, out_dir=tmp_path / "run")
 
 
 def test_all_weights_are_trained_and_stored_like_the_base(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
@@ -255,3 +271,17 @@ def test_two_processes_share_a_step_and_come_to_the_same(tiny_base: Path, tasks:
     assert dict(losses(tmp_path / "two")) == pytest.approx(dict(losses(tmp_path / "one")), rel=1e-6)
     for name, tensor in weights(tmp_path / "one").items():
         torch.testing.assert_close(weights(tmp_path / "two")[name], tensor)
+
+
+def test_processes_that_see_different_checkpoints_do_not_go_on(
+    tiny_base: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(tiny_base, tasks, max_steps=2, checkpoint_every_steps=1)
+    finetune_base(recipe, out_dir=tmp_path)
+    older = read_state(tmp_path / "checkpoints" / "step-00000001")
+    for theirs in (None, older):  # what another process would have found in a folder of its own
+        monkeypatch.setattr(run, "gather_object", lambda mine, theirs=theirs: [*mine, theirs])
+        with pytest.raises(RunMismatch, match="see different checkpoints"):
+            finetune_base(recipe, out_dir=tmp_path)
+    monkeypatch.setattr(run, "gather_object", lambda mine: mine * 2)
+    finetune_base(recipe, out_dir=tmp_path)
