@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from api.digests import digest
 from api.documents import parse_document
 from api.experiment_cells import Cell, expand, num_cells
 from api.experiment_schemas import ExperimentRequest
 from api.problems import Fault, invalid_request, pointer_to
-from api.requests import digest, parsed_task
+from api.requests import parsed_task
 from api.validation import faults_of
 from arc_engine.tasks import Solution, Task
 

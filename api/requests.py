@@ -1,13 +1,12 @@
 """The body of POST /solve: read, checked as a whole, and every fault located."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from api.digests import digest
 from api.documents import parse_document
 from api.problems import Fault, invalid_request, pointer_to
 from api.schemas import SolveRequest
@@ -25,7 +24,7 @@ class Submission:
     settings: SolveSettings
     name: str | None
     sha256: str
-    """Of the body's canonical form: whitespace and the order of names do not make another request."""
+    """Of the body: the same for a request that is only written in another way."""
 
 
 def parse_submission(body: bytes, *, max_tasks: int) -> Submission:
@@ -79,9 +78,3 @@ def parsed_task(value: object, pointer: str, *, faults: list[Fault]) -> tuple[Ta
     except InvalidTask as error:
         faults.append(Fault(error.pointer, error.message))
         return None
-
-
-def digest(document: dict[str, Any]) -> str:
-    """Of the document's canonical form: whitespace and the order of names make no difference."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

