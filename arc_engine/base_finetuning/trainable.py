@@ -76,7 +76,11 @@ class Trainable:
             export(self.peft_model, base_name=self.base.folder.name).save(out_dir / ADAPTER_FOLDER)
             return out_dir / ADAPTER_FOLDER
         folder, dtype = out_dir / MODEL_FOLDER, stored_dtype(self.base.folder)
-        state = {name: tensor.to(dtype) for name, tensor in self.model.state_dict().items()}
+        converted: dict[tuple[int, torch.Size], Tensor] = {}  # tied weights stay tied, so that they are written once
+        state = {
+            name: converted.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(dtype))
+            for name, tensor in self.model.state_dict().items()
+        }
         self.model.config.dtype = dtype
         self.model.save_pretrained(folder, state_dict=state)
         copy_companions(self.base.folder, folder)

@@ -20,6 +20,7 @@ from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.log import LOG_NAME
 from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.validation import ValidationSet
+from arc_engine.base_models.folders import copy_companions
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
 from arc_engine.errors import Diverged, RunMismatch, UnevenShares
@@ -150,12 +151,22 @@ def test_a_run_does_not_go_on_from_another_base_in_the_same_place(tiny_base: Pat
         finetune_base(recipe, out_dir=tmp_path / "run")
 
 
-def test_all_weights_are_trained_and_stored_like_the_base(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(tiny_base, tasks, lora=None, full=True, max_steps=8)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_weights_are_trained_and_stored_like_the_base(
+    tiny_base: Path, tasks: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    given = load_base(tiny_base, device="cpu")
+    given.model.to(dtype).save_pretrained(tmp_path / "base")
+    copy_companions(tiny_base, tmp_path / "base")
+    recipe = tiny_recipe(tmp_path / "base", tasks, lora=None, full=True, max_steps=8)
     folder = finetune_base(recipe, out_dir=tmp_path)
     logged = [loss for _, loss in losses(tmp_path)]
     assert sum(logged[-2:]) < sum(logged[:2])
-    base, trained = load_base(tiny_base, device="cpu"), load_base(folder, device="cpu")
+    before, stored = (load_file(each / "model.safetensors") for each in (tmp_path / "base", folder))
+    assert {name: (each.shape, each.dtype) for name, each in stored.items()} == {
+        name: (each.shape, each.dtype) for name, each in before.items()
+    }
+    base, trained = load_base(tmp_path / "base", device="cpu"), load_base(folder, device="cpu")
     after = dict(trained.model.named_parameters())
     assert all(not torch.equal(tensor, after[name]) for name, tensor in base.model.named_parameters())
     assert trained.tokenizer.encode("I12", add_special_tokens=False) == base.tokenizer.encode(
