@@ -71,7 +71,8 @@ class ExampleSettings(_Settings):
         ge=0,
         le=1,
         description="Probability with which the held-out pair changes places with one drawn from all pairs, itself "
-        "included, so that it stays a target too.",
+        "included, so that it stays a target too. Where the held-out pair is drawn at random and the others are "
+        "shuffled (`leave_one_out` random, the default), this changes nothing but the luck of the draw.",
     )
     loss_on: LossOn = Field(
         default="later_outputs",
@@ -89,8 +90,9 @@ class WarmupSettings(_Settings):
 class AdaptationSettings(_Settings):
     """Test-time fine-tuning: how the LoRA adapter is trained on the task's own pairs.
 
-    `start` warm needs `scope` per_task. `init` pissa and olora need `start` new, and a `lora_rank` of at most 256
-    because their adapters are exported as plain LoRA of twice the rank; orthogonal needs an even `lora_rank`.
+    `start` warm needs `scope` per_task, `start` continue `init` default. `init` pissa and olora need `start` new, and a
+    `lora_rank` of at most 256 because their adapters are exported as plain LoRA of twice the rank; orthogonal needs an
+    even `lora_rank`.
     """
 
     start: Start = Field(
@@ -177,8 +179,10 @@ class AdaptationSettings(_Settings):
     def _start_and_scope_agree(self) -> Self:
         if self.start == "warm" and self.scope != "per_task":
             raise ValueError("start warm goes on per task after the common warm-up; scope must be per_task")
-        if self.start != "new" and self.shifts_base:
-            raise ValueError(f"init {self.init} is for start new; start {self.start} has an adapter to begin with")
+        if self.start == "continue" and self.init != "default":
+            raise ValueError(f"init {self.init} is for a new adapter; start continue has one to begin with")
+        if self.start == "warm" and self.shifts_base:
+            raise ValueError(f"init {self.init} is for start new; start warm goes on with a plain LoRA adapter")
         return self
 
     @model_validator(mode="after")

@@ -138,6 +138,19 @@ def test_the_answers_of_one_input_are_bounded():
         SamplingSettings.model_validate({**sampling, "samples_per_view": 5})
 
 
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4"])
+def test_an_adapter_that_is_there_has_its_initial_weights(init):
+    with pytest.raises(ValidationError, match=f"init {init} is for a new adapter"):
+        AdaptationSettings(start="continue", init=init)
+
+
+@pytest.mark.parametrize("init", ["olora", "pissa"])
+def test_a_warm_up_starts_with_any_init_that_leaves_the_base_alone(init):
+    with pytest.raises(ValidationError, match=f"init {init} is for start new"):
+        AdaptationSettings(start="warm", init=init)
+    assert AdaptationSettings(start="warm", init="gaussian").init == "gaussian"
+
+
 def test_target_modules_are_bounded():
     assert AdaptationSettings(target_modules=("q_proj",) * 256)
     with pytest.raises(ValidationError, match="at most 256"):

@@ -143,6 +143,15 @@ def test_swapping_makes_every_pair_a_target_and_keeps_the_original_one(swap, ori
     assert abs(counts[0] - counts[1]) < 150
 
 
+def test_swapping_changes_no_shares_where_any_pair_may_be_held_out():
+    def shares(swap):
+        examples = source(task_of([1, 1, 1]), leave_one_out="random", swap=swap)
+        counts = Counter(examples.draw().ids for _ in range(3000))
+        return {ids: count / 3000 for ids, count in counts.items()}
+
+    assert shares(1.0) == pytest.approx(shares(0.0), abs=0.04)
+
+
 def test_swapping_only_exchanges_two_pairs():
     task, views = task_of([1, 2, 3]), AugmentationSettings()
     plain, swapped = (source(task, augmentation=views, leave_one_out="rotate", swap=swap) for swap in (0.0, 1.0))
