@@ -21,9 +21,12 @@ def adaptable_layers(model: Any) -> dict[str, nn.Linear]:  # noqa: ANN401 - tran
 def targeted_layers(model: Any, target_modules: str | Sequence[str]) -> dict[str, nn.Linear]:  # noqa: ANN401 - see above
     """The layers that the setting `target_modules` means: all that can be adapted, or those whose names end so.
 
-    Raises `LoraUnsupported` if a name is that of no layer, or of one that cannot have LoRA matrices.
+    Raises `LoraUnsupported` if a name is that of no layer, or of one that cannot have LoRA matrices, and for models
+    without linear layers, such as GPT-2, whose layers are convolutions.
     """
     adaptable = adaptable_layers(model)
+    if not adaptable:
+        raise LoraUnsupported(f"{type(model).__name__} has no linear layers below the output layer")
     if target_modules == "all-linear":
         return adaptable
     for target in target_modules:

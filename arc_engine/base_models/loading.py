@@ -69,7 +69,7 @@ def load_base(folder: Path, *, device: str = "auto", precision: Precision = "aut
 
 def _frozen(model: Any, *, folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
     for option in LOGIT_CHANGING_OPTIONS:
-        if getattr(model.config, option, None) not in {None, 1}:
+        if getattr(model.config.get_text_config(), option, None) not in {None, 1}:
             raise BaseModelError(f"{folder}: models with {option} are not supported")
     # Evaluation mode also while adapting: the only dropout would be the base model's own, drawn from global state.
     return model.eval().requires_grad_(requires_grad=False)

@@ -1,11 +1,11 @@
 """Reading a base model's folder without loading its weights: enough to write prompts and to decode answers."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from transformers import AutoTokenizer
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, AutoTokenizer
 
 from arc_engine.errors import BaseModelError
 from arc_engine.tokens import Tokenizer
@@ -29,11 +29,13 @@ def read_base(folder: Path) -> BaseReading:
     Raises `BaseModelError` if either is missing or broken, or the tokenizer cannot write grids or end a text.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
         tokenizer: Tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        max_positions = int(config["max_position_embeddings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise BaseModelError(f"{folder} cannot be read: {error}") from error
+    max_positions = getattr(config, "max_position_embeddings", None)  # under whatever name the architecture has it
+    if not isinstance(max_positions, int):
+        raise BaseModelError(f"{folder}: the configuration has no max_position_embeddings, so no limit of a sequence")
     if tokenizer.eos_token_id is None:
         raise BaseModelError(f"{folder}: the tokenizer has no end-of-text token, so no answer would ever end")
     again = tokenizer.decode(tokenizer.encode(PROBE, add_special_tokens=False), skip_special_tokens=True)

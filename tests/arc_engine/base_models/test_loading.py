@@ -8,12 +8,20 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM
 
+from arc_engine.adaptation.adapt import adapt
+from arc_engine.adaptation.lora import lora_layers
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.precision import resolve_precision
 from arc_engine.base_models.reading import read_base
-from arc_engine.errors import BaseModelError, PrecisionUnsupported
+from arc_engine.errors import BaseModelError, LoraUnsupported, PrecisionUnsupported
 from arc_engine.pretraining.tokenizer import save_tokenizer
+from arc_engine.settings import AdaptationSettings, AugmentationSettings, PromptSettings
+from arc_engine.tasks import Pair, Task
+from tests.fixtures.models import SHAPE, save_model
+
+VOCABULARY_SHAPE = {name: SHAPE[name] for name in ("vocab_size", "eos_token_id", "pad_token_id")}
 
 
 def test_loads_a_frozen_float32_model_with_its_tokenizer(tiny_base):
@@ -127,6 +135,51 @@ def test_reading_gives_what_loading_gives_but_the_weights(tiny_base):
     assert reading.tokenizer.encode("I1\n2O", add_special_tokens=False) == base.tokenizer.encode(
         "I1\n2O", add_special_tokens=False
     )
+
+
+def test_positions_are_found_under_the_names_of_other_architectures(tmp_path):
+    config = GPTJConfig(n_positions=256, n_embd=64, n_layer=2, n_head=2, rotary_dim=16, **VOCABULARY_SHAPE)
+    folder = save_model(GPTJForCausalLM, config, tmp_path / "gptj")
+    save_tokenizer(folder, model_max_length=256)
+    assert "max_position_embeddings" not in json.loads((folder / "config.json").read_text())
+    base = load_base(folder, device="cpu")
+    assert base.max_positions == read_base(folder).max_positions == 256
+    task = Task((Pair(((1,),), ((2,),)), Pair(((3,),), ((4,),))), (((5,),),))
+    steps = []
+    settings = AdaptationSettings(max_steps=8, warmup_ratio=0.0, augmentation=AugmentationSettings(colours=False))
+    adapt(base, [task], settings=settings, prompt=PromptSettings(), observe=steps.append)
+    assert steps[-1].loss < steps[0].loss
+
+
+def test_positions_of_a_model_of_texts_and_pictures_are_those_of_its_texts(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "pictures")
+    text = {"model_type": "gemma3_text", "max_position_embeddings": 777}
+    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
+    assert read_base(folder).max_positions == 777
+
+
+def test_refuses_models_without_a_longest_sequence(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "endless")
+    (folder / "config.json").write_text(json.dumps({"model_type": "mamba"}))
+    with pytest.raises(BaseModelError, match="max_position_embeddings"):
+        read_base(folder)
+
+
+def test_refuses_configurations_that_are_none(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "broken")
+    for config in ("{", "[]", '{"model_type": "no such"}', '{"model_type": "llama", "hidden_size": "wide"}'):
+        (folder / "config.json").write_text(config)
+        with pytest.raises(BaseModelError, match="cannot be read"):
+            read_base(folder)
+
+
+def test_models_without_linear_layers_are_loaded_and_not_adapted(tmp_path):
+    config = GPT2Config(n_positions=256, n_embd=64, n_layer=2, n_head=2, **VOCABULARY_SHAPE)
+    folder = save_model(GPT2LMHeadModel, config, tmp_path / "gpt2")
+    save_tokenizer(folder, model_max_length=256)
+    base = load_base(folder, device="cpu")
+    with pytest.raises(LoraUnsupported, match="no linear layers"), lora_layers(base, settings=AdaptationSettings()):
+        pass
 
 
 def test_refuses_a_tokenizer_that_loses_line_ends(tiny_qwen2, tmp_path):
