@@ -1,7 +1,5 @@
-"""An experiment's table: scores per cell, mean and spread over seeds; as JSON, CSV and markdown."""
+"""An experiment's report: scores per cell, mean and spread over seeds."""
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -11,7 +9,7 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from api.experiment_schemas import CellReport, ExperimentReport, FailedJob, Statistic
-from arc_engine.evaluation.metrics import METRICS, TITLES, Metrics, Predictions, mean, measure
+from arc_engine.evaluation.metrics import METRICS, Metrics, Predictions, mean, measure
 from arc_engine.grids import Grid
 from jobs.claims import parse_solution
 from jobs.models import Experiment, Job
@@ -22,8 +20,6 @@ from jobs.states import TERMINAL, Phase
 
 MAX_FAILURES: Final = 1000
 DIVERGED: Final = "diverged"
-STATISTICS: Final = ("final_loss", *METRICS, "seconds")
-COUNTS: Final = ("num_jobs", "finished", "failed", "diverged", "cancelled")
 _OVER: Final = (Phase.SUCCEEDED, Phase.FAILED)
 
 
@@ -47,54 +43,6 @@ def report(experiment: Experiment, repository: ExperimentRepository) -> Experime
         ],
         failures=[_failure(outcome) for outcome in outcomes if outcome.job.phase is Phase.FAILED][:MAX_FAILURES],
     )
-
-
-def as_csv(table: ExperimentReport) -> str:
-    """A header line and a line per cell; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    spread = [f"{name}_{part}" for name in STATISTICS for part in ("mean", "std")]
-    writer.writerow(["cell", *COUNTS, *spread])
-    for cell in table.cells:
-        numbers = [getattr(getattr(cell, name), part) for name in STATISTICS for part in ("mean", "std")]
-        writer.writerow([cell.name, *(getattr(cell, name) for name in COUNTS), *numbers])
-    return text.getvalue()
-
-
-def as_markdown(table: ExperimentReport) -> str:
-    """The table for people: scores in percent, mean ± standard deviation over seeds."""
-    header = ["cell", "finished", "failed", "diverged", "final loss", *TITLES.values(), "s per job"]
-    lines = [
-        f"# {table.name}",
-        "",
-        _caption(table),
-        "",
-        f"| {' | '.join(header)} |",
-        f"|---|{'---:|' * (len(header) - 1)}",
-    ]
-    for cell in table.cells:
-        row = [
-            cell.name,
-            f"{cell.finished}/{cell.num_jobs}",
-            str(cell.failed),
-            str(cell.diverged),
-            _shown(cell.final_loss, "{:.3f}"),
-            *(_shown(getattr(cell, name), "{:.1f}", scale=100) for name in METRICS),
-            _shown(cell.seconds, "{:.1f}"),
-        ]
-        lines.append(f"| {' | '.join(row)} |")
-    if table.failures:
-        codes = Counter((failure.cell, failure.code) for failure in table.failures)
-        lines += ["", "Failed jobs, counted as wrong:", ""]
-        lines += [f"- {cell}: {num_jobs} `{code}`" for (cell, code), num_jobs in codes.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _caption(table: ExperimentReport) -> str:
-    seeds = ", ".join(map(str, table.seeds))
-    spread = "mean ± standard deviation over seeds" if len(table.seeds) > 1 else "one seed"
-    unfinished = "" if table.finished else " Not finished yet."
-    return f"{table.num_tasks} tasks, seeds {seeds}; scores in %, {spread}.{unfinished}"
 
 
 def _cell(
@@ -191,10 +139,3 @@ def _failure(outcome: JobOutcome) -> FailedJob:
         code=job.error_code or "",
         message=job.error_message or "",
     )
-
-
-def _shown(statistic: Statistic, form: str, *, scale: float = 1.0) -> str:
-    if statistic.mean is None:
-        return ""
-    mean_shown = form.format(statistic.mean * scale)
-    return mean_shown if statistic.std is None else f"{mean_shown} ± {form.format(statistic.std * scale)}"

@@ -1,7 +1,8 @@
 """Experiments as clients see them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from api.experiment_schemas import (
     CellBatch,
@@ -15,18 +16,19 @@ from api.experiment_schemas import (
 from api.links import Links
 from jobs.models import Experiment
 from jobs.repositories import experiments as found
-from jobs.states import FINISHED, Status, status_of
+from jobs.states import FINISHED, Phase, Status, status_of
 
 
-def experiment_summary(experiment: Experiment, counts: Sequence[found.PhaseCount], links: Links) -> ExperimentSummary:
-    """An experiment in a list; `counts` may be those of several."""
-    own = [count for count in counts if count.experiment_id == experiment.id]
-    by_status = _by_status(own)
+def experiment_summary(
+    experiment: Experiment, links: Links, *, num_cells: int, totals: Mapping[Phase, int]
+) -> ExperimentSummary:
+    """An experiment in a list; `totals` are its jobs by phase. Looks neither into its document nor its cells."""
+    by_status = _by_status(totals.items())
     return ExperimentSummary(
         id=experiment.id,
         name=experiment.name,
         created_at=experiment.created_at,
-        num_cells=len(experiment.cells),
+        num_cells=num_cells,
         num_tasks=experiment.num_tasks,
         seeds=experiment.seeds,
         counts=by_status,
@@ -39,23 +41,18 @@ def experiment_detail(
     experiment: Experiment, batches: Sequence[found.CellBatch], counts: Sequence[found.PhaseCount], links: Links
 ) -> ExperimentDetail:
     """An experiment with its cells."""
-    by_cell: dict[str, list[found.PhaseCount]] = defaultdict(list)
+    counts_of: dict[str, list[found.PhaseCount]] = defaultdict(list)
+    batches_of: dict[str, list[CellBatch]] = defaultdict(list)
+    totals: Counter[Phase] = Counter()
     for count in counts:
-        by_cell[count.cell].append(count)
+        counts_of[count.cell].append(count)
+        totals[count.phase] += count.num_jobs
+    for batch in batches:
+        batches_of[batch.cell].append(CellBatch(id=batch.id, seed=batch.seed, links=links.batch(batch.id)))
     return ExperimentDetail(
-        **dict(experiment_summary(experiment, counts, links)),
+        **dict(experiment_summary(experiment, links, num_cells=len(experiment.cells), totals=totals)),
         document=experiment.document,
-        cells=[
-            CellDetail(
-                name=cell["name"],
-                changes=cell["changes"],
-                counts=_by_status(by_cell[cell["name"]]),
-                steps=sum(count.steps for count in by_cell[cell["name"]]),
-                max_steps=sum(count.max_steps for count in by_cell[cell["name"]]),
-                batches=_cell_batches(cell["name"], batches, links),
-            )
-            for cell in experiment.cells
-        ],
+        cells=[_cell(cell, counts_of[cell["name"]], batches_of[cell["name"]]) for cell in experiment.cells],
     )
 
 
@@ -74,13 +71,19 @@ def experiment_curves(
     )
 
 
-def _by_status(counts: Sequence[found.PhaseCount]) -> dict[Status, int]:
+def _cell(cell: Mapping[str, Any], counts: Sequence[found.PhaseCount], batches: Sequence[CellBatch]) -> CellDetail:
+    return CellDetail(
+        name=cell["name"],
+        changes=cell["changes"],
+        counts=_by_status((count.phase, count.num_jobs) for count in counts),
+        steps=sum(count.steps for count in counts),
+        max_steps=sum(count.max_steps for count in counts),
+        batches=list(batches),
+    )
+
+
+def _by_status(phases: Iterable[tuple[Phase, int]]) -> dict[Status, int]:
     num_jobs: Counter[Status] = Counter()
-    for count in counts:
-        num_jobs[status_of(count.phase)] += count.num_jobs
+    for phase, number in phases:
+        num_jobs[status_of(phase)] += number
     return {status: num_jobs[status] for status in Status}
-
-
-def _cell_batches(cell: str, batches: Sequence[found.CellBatch], links: Links) -> list[CellBatch]:
-    own = [batch for batch in batches if batch.cell == cell]
-    return [CellBatch(id=batch.id, seed=batch.seed, links=links.batch(batch.id)) for batch in own]

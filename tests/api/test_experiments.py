@@ -306,6 +306,18 @@ def test_curves_are_means_over_tasks_then_seeds(
     assert other == {"name": "lora_rank=8", "points": []}
 
 
+def test_a_point_of_a_thinned_curve_weighs_jobs_alike(
+    client: TestClient, create: Callable[..., Body], jobs_of: Callable[..., list[str]], body: Body, worker: Worker
+):
+    body["settings"]["adaptation"]["max_steps"] = 1001
+    experiment = create(body)
+    long, short = jobs_of(experiment, 0, 3)
+    worker.train(worker.claim(long), [1.0, 1.0, 1.0])
+    worker.train(worker.claim(short), [5.0])
+    [point] = client.get(experiment["links"]["curves"]).json()["cells"][0]["points"]
+    assert point == {"step": 3, "loss": 3.0, "std": None, "num_jobs": 2}
+
+
 def test_long_curves_are_thinned(
     client: TestClient, create: Callable[..., Body], jobs_of: Callable[..., list[str]], body: Body, worker: Worker
 ):
@@ -435,6 +447,7 @@ def test_the_list_comes_in_pages_newest_first(client: TestClient, create: Callab
     assert [item["id"] for item in first["items"]] == [ids[2], ids[1]]
     assert first["items"][0]["counts"]["queued"] == 8
     assert not first["items"][0]["finished"]
+    assert first["items"][0]["num_cells"] == 2
     rest = client.get("/experiments", params={"limit": 2, "cursor": first["next_cursor"]}).json()
     assert [item["id"] for item in rest["items"]] == [ids[0]]
     assert rest["next_cursor"] is None
