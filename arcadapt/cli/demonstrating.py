@@ -11,13 +11,14 @@ from typing import get_args
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from arc_engine.datasets.sources import Split, TaskJson
 from arc_engine.errors import InvalidTaskSource
 from arcadapt.cli.exits import Exit
 from arcadapt.cli.job_results import draw_answers
 from arcadapt.cli.live import LiveJobs
-from arcadapt.cli.output import STYLES, print_json, progress, right
+from arcadapt.cli.output import print_json, progress, results, right, status_text
 from arcadapt.cli.running import quiet_logs, stop_signals, teller
 from arcadapt.demo import REPORT_NAME, DemoResult, TaskReport, choose_tasks, run_demo
 from arcadapt.following import JobSight
@@ -30,12 +31,13 @@ def demonstrate(*, num_tasks: int, split: str, port: int | None, as_json: bool) 
     """Runs the demo in the working directory. Exits with 1 unless every job succeeded."""
     started_at = time.monotonic()
     quiet_logs()
-    console = progress() if as_json else Console(highlight=False)
+    console = progress() if as_json else results()
     known = _known_split(split)
     tasks = choose_tasks(known, num_tasks=num_tasks)
     console.print(
         f"The {len(tasks)} tasks of ARC-AGI-1's [bold]{known} split[/] with the shortest prompts, chosen by that rule "
-        "alone, each answered with and without adaptation."
+        "alone, each answered with and without adaptation.",
+        markup=True,
     )
     folder = StackFolder.of(Path.cwd())
     with stop_signals() as stopping:
@@ -92,7 +94,8 @@ def _present(console: Console, result: DemoResult, tasks: Mapping[str, TaskJson]
     )
     for job in result.jobs:
         if job.error is not None:
-            console.print(f"[red]{job.task_id}[/] {job.error.code}: {job.error.message}", soft_wrap=True)
+            failure = Text.assemble((job.task_id, "red"), f" {job.error.code}: {job.error.message}")
+            console.print(failure, soft_wrap=True)
 
 
 def _table(tasks: tuple[TaskReport, ...]) -> Table:
@@ -107,6 +110,6 @@ def _table(tasks: tuple[TaskReport, ...]) -> Table:
             right(task.solved_without_adaptation),
             right(task.solved),
             f"{(task.adapt_s or 0) + (task.sample_s or 0):.1f}",
-            f"[{STYLES[task.status]}]{task.status.value}[/]",
+            status_text(task.status, ""),
         )
     return table

@@ -71,7 +71,7 @@ def _present(console: Console, evaluation: Evaluation, files: Sequence[Path]) ->
     table.add_row("mean", "", *_shares(evaluation.metrics), style="bold")
     console.print(table)
     for task in evaluation.failed:
-        console.print(f"{task.task_id} counts as wrong: {why(task)}", style="red", soft_wrap=True, markup=False)
+        console.print(f"{task.task_id} counts as wrong: {why(task)}", style="red", soft_wrap=True)
     if files:
         console.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
 

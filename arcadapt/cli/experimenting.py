@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from api.experiment_schemas import CellReport, ExperimentDetail, ExperimentReport, Statistic
+from arc_engine.evaluation.metrics import TITLES
 from arcadapt.cli.connecting import connect
 from arcadapt.cli.exits import Exit
 from arcadapt.cli.live_cells import LiveCells
@@ -23,6 +25,8 @@ from arcadapt.stack.folder import StackFolder
 from arcadapt.stack.stack import StackOptions
 
 MOST_COLUMNS: Final = 1000
+SCORES: Final = ("pass_at_2", "vote_2", "pass_n", "accuracy")
+"""The metrics that there is room for."""
 
 
 def submit_only(file: Path, *, retry_failed: bool, as_json: bool, url: str | None, api_key: str | None) -> None:
@@ -62,10 +66,8 @@ def run(
         _print_whole(_table(report))
         results().print(f"\nresults: {os.path.relpath(folder)}", soft_wrap=True)
     for failure in report.failures:
-        console.print(
-            f"[red]{failure.task_id}[/], {failure.cell}, seed {failure.seed}: {failure.code}: {failure.message}",
-            soft_wrap=True,
-        )
+        where = f", {failure.cell}, seed {failure.seed}: {failure.code}: {failure.message}"
+        console.print(Text.assemble((failure.task_id, "red"), where), soft_wrap=True)
     if not went_well(report):
         raise typer.Exit(Exit.FAILED)
 
@@ -101,17 +103,14 @@ def _size(experiment: ExperimentDetail) -> str:
 
 
 def _table(report: ExperimentReport) -> Table:
-    table = Table("cell", "failed", "final loss", "pass@2", "vote_2", "pass_n", "accuracy", "s per job")
+    table = Table("cell", "failed", "final loss", *(TITLES[score] for score in SCORES), "s per job")
     table.box, table.pad_edge, table.header_style = None, False, "bold"
     for cell in report.cells:
         table.add_row(
             cell.name,
             _failures(cell),
             _shown(cell.final_loss, digits=3),
-            *(
-                _shown(score, digits=1, scale=100)
-                for score in (cell.pass_at_2, cell.vote_2, cell.pass_n, cell.accuracy)
-            ),
+            *(_shown(getattr(cell, score), digits=1, scale=100) for score in SCORES),
             _shown(cell.seconds, digits=1),
         )
     return table

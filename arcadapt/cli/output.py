@@ -26,13 +26,13 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def results() -> Console:
-    """The console for results."""
-    return Console(highlight=False)
+    """The console for results; names of people's own choice may hold brackets, which are no markup."""
+    return Console(highlight=False, markup=False)
 
 
 def progress() -> Console:
-    """The console for everything that is not the result."""
-    return Console(stderr=True, highlight=False)
+    """The console for everything that is not the result; without markup too."""
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(document: object) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from arcadapt.cli.output import progress
 from arcadapt.stack.folder import StackFolder
@@ -30,7 +31,8 @@ def run_until_interrupted(*, host: str, port: int | None, num_workers: int) -> N
         options = StackOptions(host=host, port=port, num_workers=num_workers)
         with Stack(StackFolder.of(Path.cwd()), options=options, stopping=stopping, say=teller(console)) as stack:
             console.print(parts(stack))
-            console.print(f"\n[bold green]arcadapt is up[/] at {stack.running.url}  (documentation at /docs)")
+            up = Text("\narcadapt is up", style="bold green")
+            console.print(up, f"at {stack.running.url}  (documentation at /docs)")
             console.print("Ctrl-C stops it; jobs and adapters are kept.")
             while not stopping.wait(TEND_EVERY_S):
                 stack.tend()
@@ -73,4 +75,4 @@ def quiet_logs() -> None:
 
 def teller(console: Console) -> Say:
     """Prints the stack's messages as they are."""
-    return lambda line: console.print(line, soft_wrap=True, markup=False)
+    return lambda line: console.print(line, soft_wrap=True)

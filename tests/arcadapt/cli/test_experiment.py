@@ -122,6 +122,20 @@ def test_a_diverged_job_is_a_result_and_any_other_failure_an_error(
     assert (same.counts["failed"], same.counts["queued"]) == (0, 1)
 
 
+def test_names_with_brackets_are_shown_as_they_are(file: Path, run: Run, client: Client, desk: Desk):
+    file.write_text(
+        FILE.replace(grid, "cells: [{name: '[no swap]'}, {name: '[/old]', set: {adaptation.lora_rank: 8}}]")
+    )
+    assert run("experiment", file, "--no-wait").code == 0
+    [experiment] = client.experiments()
+    *_, failed = job_ids(client, experiment.id)
+    desk.fail(failed)
+    succeed_all(client, desk)
+    ran = run("experiment", file)
+    assert [line.split("  ")[0] for line in ran.out.splitlines()[1:3]] == ["[no swap]", "[/old]"]
+    assert ", [/old], seed 1: diverged: step 3: loss nan" in ran.err
+
+
 def test_what_the_server_refuses_is_told_with_its_place(file: Path, run: Run, client: Client):
     file.write_text(FILE.replace("learning_rate", "learning_rat"))
     ran = run("experiment", file)
