@@ -6,7 +6,7 @@ had it. The vocabulary belongs to the base: adapters know nothing of it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
@@ -44,6 +44,15 @@ ENCODERS_IN_USE: Final = (
 NUM_SAMPLE_PAIRS: Final = 12  # as many as demonstrations get numbers of one and of two digits
 PROBE_TOKENS: Final = 256
 MAX_LOGIT_ERROR: Final = 1e-4
+# What else a tokenizer may be written in, all of it in tokenizer.json and tokenizer_config.json too.
+REPLACED_FILES: Final = (
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "spiece.model",
+)
 
 _GRID: Final = tuple(tuple((3 * x + 7 * y) % 10 for x in range(10)) for y in range(12))
 
@@ -105,7 +114,14 @@ def _kept(base: LoadedBase, *, keep: str, grid_encoders: Sequence[str]) -> list[
     for config in (base.model.config, base.model.generation_config):
         for value in _token_ids(config).values():
             special |= set(value if isinstance(value, list) else [value])
-    return kept_tokens(_document(tokenizer), used=used, special=special)
+    # Tokens that the tokenizer got and the model did not (a [PAD], often) go, and so do ids that mean none, such as -1.
+    embedded = range(base.model.get_input_embeddings().num_embeddings)
+    if not used <= set(embedded):
+        raise BaseModelError(
+            f"{base.folder}: the tokenizer writes prompts in tokens that the model has no embedding of"
+        )
+    kept = kept_tokens(_document(tokenizer), used=used, special=special)
+    return [number for number in kept if number in embedded]
 
 
 def _prompts(tokenizer: Tokenizer, grid_encoders: Sequence[str]) -> dict[tuple[str, str], tuple[int, ...]]:
@@ -147,13 +163,30 @@ def _write_tokenizer(base: LoadedBase, kept: Sequence[int], *, folder: Path) -> 
     config = json.loads(path.read_text(encoding="utf-8"))
     # Whatever this lists that the tokenizer no longer has would be added to it again, under new numbers.
     config.pop("added_tokens_decoder", None)
-    path.write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
-    for name in ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer.model", "spiece.model"):
+    left = frozenset(kept)
+    gone = {text for text in tokenizer.all_special_tokens if tokenizer.convert_tokens_to_ids(text) not in left}
+    path.write_text(json.dumps(_without(config, gone), ensure_ascii=False, indent=2), encoding="utf-8")
+    for name in REPLACED_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
+def _without(value: Any, gone: Collection[str]) -> Any:  # noqa: ANN401 - JSON
+    """A tokenizer's configuration without the tokens `gone`, each a text or an object that holds it."""
+
+    def stays(part: object) -> bool:
+        text = part.get("content") if isinstance(part, dict) else part
+        return not (isinstance(text, str) and text in gone)
+
+    if isinstance(value, dict):
+        return {name: _without(part, gone) for name, part in value.items() if stays(part)}
+    if isinstance(value, list):
+        return [_without(part, gone) for part in value if stays(part)]
+    return value
+
+
 def _cut(model: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformers is untyped
-    """Cuts embeddings and output layer to the rows `kept`, and renumbers the special tokens of the configurations."""
+    """Cuts embeddings and output layer to the rows `kept`, and renumbers the special tokens of the configurations;
+    those that have no row there are no longer named."""
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     cut = nn.Embedding(len(kept), embeddings.embedding_dim, _weight=embeddings.weight[kept].clone())  # [kept, width]
     cut_head = nn.Linear(head.in_features, len(kept), bias=head.bias is not None)
@@ -166,8 +199,10 @@ def _cut(model: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformer
     new_id = {old: new for new, old in enumerate(kept)}
     for config in (model.config, model.generation_config):
         for name, value in _token_ids(config).items():
-            renumbered = [new_id[old] for old in value] if isinstance(value, list) else new_id[value]
-            setattr(config, name, renumbered)
+            if isinstance(value, list):
+                setattr(config, name, [new_id[old] for old in value if old in new_id] or None)
+            else:
+                setattr(config, name, new_id.get(value))
 
 
 def _token_ids(config: Any) -> dict[str, int | list[int]]:  # noqa: ANN401 - transformers is untyped

@@ -129,10 +129,18 @@ def _renumbered(processor: Mapping[str, Any] | None, new_id: Mapping[int, int]) 
         return None
     fields: dict[str, Any] = json.loads(json.dumps(processor))
     for token in fields.get("special_tokens", {}).values():
-        token["ids"] = [new_id[number] for number in token["ids"]]
+        token["ids"] = [_new_id(number, new_id) for number in token["ids"]]
     for name in ("sep", "cls"):
         if name in fields:
-            fields[name] = [fields[name][0], new_id[fields[name][1]]]
+            fields[name] = [fields[name][0], _new_id(fields[name][1], new_id)]
     if "processors" in fields:
         fields["processors"] = [_renumbered(part, new_id) for part in fields["processors"]]
     return fields
+
+
+def _new_id(old: int, new_id: Mapping[int, int]) -> int:
+    if old not in new_id:
+        raise BaseModelError(
+            f"the tokenizer puts a token around texts, number {old}, that the model has no embedding of"
+        )
+    return new_id[old]

@@ -133,6 +133,48 @@ def test_special_tokens_and_their_numbers_go_together(tmp_path: Path) -> None:
     assert tokenizer.chat_template == CHAT_TEMPLATE
 
 
+@pytest.mark.parametrize("spelled", ["text", "object"])
+def test_tokens_that_the_model_has_no_embedding_of_go(spelled: str, tmp_path: Path) -> None:
+    """As when somebody added a [PAD] to the tokenizer and did not resize the model, whose own padding is no token."""
+    backend = byte_level()
+    base = make_base(tmp_path / "base", backend, vocab_size=backend.get_vocab_size())
+    for name in ("config.json", "generation_config.json"):  # transformers itself does not write it any more
+        (base / name).write_text(json.dumps(json.loads((base / name).read_text()) | {"pad_token_id": -1}))
+    tokenizer: Any = load_base(base, device="cpu").tokenizer
+    tokenizer.add_special_tokens({"pad_token": "[PAD]", "extra_special_tokens": ["<turn>", "[SPARE]"]})
+    tokenizer.save_pretrained(base)
+    if spelled == "object":
+        path = base / "tokenizer_config.json"
+        fields = json.loads(path.read_text())
+        path.write_text(json.dumps(fields | {"pad_token": {"content": "[PAD]", "__type": "AddedToken"}}))
+    trim(base, tmp_path / "trimmed")
+    trimmed = load_base(tmp_path / "trimmed", device="cpu")
+    assert trimmed.model.config.pad_token_id is None
+    after: Any = trimmed.tokenizer
+    assert len(after) == trimmed.model.config.vocab_size
+    assert after.pad_token is None
+    assert not {"[PAD]", "[SPARE]"} & set(after.get_vocab())
+    assert "<turn>" in after.all_special_tokens
+    assert writer(tmp_path / "trimmed").training(PAIRS).ids
+
+
+def test_an_end_of_text_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    backend = byte_level()
+    base = make_base(tmp_path / "base", backend, vocab_size=backend.get_vocab_size())
+    tokenizer: Any = load_base(base, device="cpu").tokenizer
+    tokenizer.add_special_tokens({"eos_token": "[END]"})
+    tokenizer.save_pretrained(base)
+    with pytest.raises(BaseModelError, match="no embedding"):
+        trim(base, tmp_path / "trimmed")
+    tokenizer.add_special_tokens({"eos_token": "</s>"})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "[END] $A", special_tokens=[("[END]", tokenizer.convert_tokens_to_ids("[END]"))]
+    )
+    tokenizer.save_pretrained(base)
+    with pytest.raises(BaseModelError, match="no embedding"):
+        trim(base, tmp_path / "trimmed")
+
+
 def test_words_of_a_text_can_be_kept(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", byte_level())
     lengths = []
