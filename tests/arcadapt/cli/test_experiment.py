@@ -123,9 +123,8 @@ def test_a_diverged_job_is_a_result_and_any_other_failure_an_error(
 
 
 def test_names_with_brackets_are_shown_as_they_are(file: Path, run: Run, client: Client, desk: Desk):
-    file.write_text(
-        FILE.replace(grid, "cells: [{name: '[no swap]'}, {name: '[/old]', set: {adaptation.lora_rank: 8}}]")
-    )
+    cells = "cells: [{name: '[no swap]'}, {name: '[/old]', set: {adaptation.lora_rank: 8}}]"
+    file.write_text(FILE[: FILE.index("grid:")] + cells)
     assert run("experiment", file, "--no-wait").code == 0
     [experiment] = client.experiments()
     *_, failed = job_ids(client, experiment.id)
