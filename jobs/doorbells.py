@@ -28,13 +28,19 @@ RELAY_OUTBOX: Final = "worker.relay_outbox"
 REAP: Final = "worker.reap"
 PREPARE_WAITING: Final = "worker.prepare_waiting"
 MAINTENANCE_QUEUE: Final = "maintenance"
-QUEUES: Final = (Queue.ADAPT.value, Queue.SAMPLE.value, MAINTENANCE_QUEUE)
+PREPARE_QUEUE: Final = "prepare"
+"""Of its own, so that a base model need not wait behind every job that was queued before it was registered."""
+
+QUEUES: Final = (Queue.ADAPT.value, Queue.SAMPLE.value, PREPARE_QUEUE, MAINTENANCE_QUEUE)
 
 MESSAGE_OF: Final = {Queue.ADAPT.value: ADAPT, Queue.SAMPLE.value: SAMPLE}
 """The message that a worker of each queue listens for. Its one argument is `job_id`, as text."""
 
-PREPARE_EXPIRES_S: Final = 60.0
-"""The clock rings again for a base model that still waits; bells that nobody has heard must not pile up meanwhile."""
+PREPARE_EVERY_S: Final = 60.0
+"""How often the clock rings again for a base model that still waits."""
+
+PREPARE_EXPIRES_S: Final = 2 * PREPARE_EVERY_S
+"""Bells that nobody has heard must not pile up, yet one of them should be good whenever a worker listens again."""
 
 CONNECT_TIMEOUT_S: Final = 2.0
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -60,7 +66,7 @@ def celery_app(broker_url: str) -> Celery:
         task_routes={
             ADAPT: {"queue": Queue.ADAPT.value},
             SAMPLE: {"queue": Queue.SAMPLE.value},
-            PREPARE: {"queue": Queue.ADAPT.value},
+            PREPARE: {"queue": PREPARE_QUEUE},
             PREPARE_WAITING: {"queue": MAINTENANCE_QUEUE},
             RELAY_OUTBOX: {"queue": MAINTENANCE_QUEUE},
             REAP: {"queue": MAINTENANCE_QUEUE},
@@ -104,7 +110,7 @@ class Doorbell:
                 self._app.send_task(
                     PREPARE,
                     kwargs={"name": name},
-                    queue=Queue.ADAPT.value,
+                    queue=PREPARE_QUEUE,
                     producer=producer,
                     expires=PREPARE_EXPIRES_S,
                 )

@@ -1,8 +1,9 @@
-"""The worker that adapts and samples: `celery -A worker.app worker -Q adapt,sample --pool solo`.
+"""The worker that adapts and samples: `celery -A worker.app worker -Q adapt,sample,prepare --pool solo`.
 
 A message says that a job waits, and names the one it was sent for. Whoever hears it takes the job that has waited
 longest, so that a job whose own message was lost waits no longer than the others. Messages are handled one at a time,
-because a GPU is busy with one thing at a time; more GPUs, more workers.
+because a GPU is busy with one thing at a time; more GPUs, more workers. The queues take turns, so that a base model
+that is to be prepared waits for the job in hand, not for all that were queued before.
 """
 
 import os

@@ -14,7 +14,7 @@ from jobs.config import ServiceConfig
 from jobs.database import make_engine, make_session_factory, transaction
 from jobs.doorbells import (
     MAINTENANCE_QUEUE,
-    PREPARE_EXPIRES_S,
+    PREPARE_EVERY_S,
     PREPARE_WAITING,
     REAP,
     RELAY_OUTBOX,
@@ -45,8 +45,8 @@ app.conf.beat_schedule = {
     "reap": {"task": REAP, "schedule": REAP_EVERY_S, "options": {"expires": REAP_EVERY_S}},
     "prepare": {
         "task": PREPARE_WAITING,
-        "schedule": PREPARE_EXPIRES_S,
-        "options": {"expires": PREPARE_EXPIRES_S},
+        "schedule": PREPARE_EVERY_S,
+        "options": {"expires": PREPARE_EVERY_S},
     },
 }
 app.conf.task_default_queue = MAINTENANCE_QUEUE

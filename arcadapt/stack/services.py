@@ -53,7 +53,7 @@ def api_service(folder: StackFolder, *, listening: socket.socket, env: Mapping[s
 
 def worker_service(folder: StackFolder, *, env: Mapping[str, str], name: str = "worker") -> ChildSpec:
     """A GPU worker: adapts and samples."""
-    command = _celery("worker.app", name, "--queues", "adapt,sample")
+    command = _celery("worker.app", name, "--queues", "adapt,sample,prepare")
     return _service(name, command, folder=folder, env=env, stopping=((signal.SIGTERM, WORKER_PATIENCE_S),))
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Empty
-from time import monotonic
+from time import monotonic, sleep
 from uuid import UUID, uuid4
 
 import pytest
+from celery.contrib.testing.worker import start_worker
 from kombu import Connection
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +21,7 @@ from jobs.doorbells import (
     ADAPT,
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
+    PREPARE,
     QUEUES,
     SAMPLE,
     Doorbell,
@@ -196,6 +198,28 @@ def test_nothing_is_told_to_a_broker_that_is_away(database: SessionFactory, brok
     submit_jobs(database)
     with broker() as url, pytest.raises(BrokerUnavailable):
         _ring_lost(database, Doorbell(celery_app(url)))
+
+
+def test_a_base_model_does_not_wait_behind_the_jobs(database: SessionFactory, broker_url: str):
+    app = celery_app(broker_url)
+    doorbell, heard = Doorbell(app), []
+    submit_jobs(database, 20)
+    relay_outbox(database, doorbell)
+    doorbell.prepare(["tuned"])
+
+    @app.task(name=ADAPT)
+    def adapt(job_id: str) -> None:
+        heard.append(job_id)
+
+    @app.task(name=PREPARE)
+    def prepare(name: str) -> None:
+        heard.append(name)
+
+    with start_worker(app, pool="solo", queues=list(QUEUES), perform_ping_check=False):
+        deadline = monotonic() + PATIENCE_S
+        while "tuned" not in heard and monotonic() < deadline:
+            sleep(0.05)
+    assert "tuned" in heard[:3]
 
 
 def test_every_queue_that_is_rung_is_declared():
