@@ -10,6 +10,7 @@
     ├── LoraUnsupported (ValueError)     the base model has no such layers, or they cannot have such a rank
     ├── TaskTooLong (ValueError)         the prompt does not fit into the context
     ├── BaseModelError (ValueError)      a base model cannot be found, loaded or merged
+    │   └── BaseModelUnavailable         it cannot be downloaded now, but perhaps later
     ├── PrecisionUnsupported (ValueError) this machine cannot train in the precision
     ├── RunMismatch (ValueError)         the folder holds a training run of another recipe
     ├── UnevenShares (ValueError)        the processes of a training run cannot share its micro-batches evenly
@@ -101,6 +102,12 @@ class BaseModelError(EngineError, ValueError):
     """A base model cannot be found, loaded, or merged."""
 
     code = "base_model_error"
+
+
+class BaseModelUnavailable(BaseModelError):
+    """A base model cannot be downloaded for now; later it may be."""
+
+    code = "base_model_unavailable"
 
 
 class PrecisionUnsupported(EngineError, ValueError):

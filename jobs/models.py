@@ -295,7 +295,11 @@ class CandidateRow(Base):
 
 
 class BaseModelRow(Base):
-    """A base model that jobs may name, and whether its own adapter has been merged into it."""
+    """A base model that jobs may name, and whether its own adapter has been merged into it.
+
+    A worker looks at one that is not, `look_again_at` being over where it is set: after a failure that may pass, or
+    because the worker that was at it must be lost. `merge_attempts` counts how often one did.
+    """
 
     __tablename__ = "base_models"
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it
@@ -311,6 +315,7 @@ class BaseModelRow(Base):
     adapter_config: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
     manifest: Mapped[JsonObject | None] = mapped_column(_NULLABLE_JSON)
     merge_state: Mapped[str]
-    merge_expires_at: Mapped[datetime | None]
+    merge_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    look_again_at: Mapped[datetime | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -7,11 +7,12 @@ from typing import Final
 
 import structlog
 
-from arc_engine.errors import BaseModelError
+from arc_engine.errors import BaseModelError, BaseModelUnavailable
 from jobs.claims import BaseModelSource
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import BaseModelRepository
 from worker.base_folders import BaseFolders
+from worker.record import DATABASE_AWAY
 
 MERGE_LEASE_S: Final = 1800.0
 """A merge that has not ended by then is somebody else's to try again."""
@@ -29,7 +30,9 @@ def prepare(name: str, *, sessions: SessionFactory, bases: BaseFolders) -> None:
     try:
         with _recorded_failure(name, base, sessions=sessions):
             _merge(name, base, sessions=sessions, bases=bases)
-    except BaseModelError as error:
+    except DATABASE_AWAY:
+        raise  # whoever finds the time over takes it from here
+    except Exception as error:  # noqa: BLE001 - it is recorded, and the worker has other things to do
         log.warning("base model cannot be used", base_model=name, error=str(error))
 
 
@@ -56,7 +59,11 @@ def _merge(name: str, base: BaseModelSource, *, sessions: SessionFactory, bases:
 def _recorded_failure(name: str, base: BaseModelSource, *, sessions: SessionFactory) -> Iterator[None]:
     try:
         yield
-    except BaseModelError as error:
+    except DATABASE_AWAY:
+        raise
+    except Exception as error:
+        is_final = isinstance(error, BaseModelError) and not isinstance(error, BaseModelUnavailable)
+        message = str(error) if isinstance(error, BaseModelError) else f"{type(error).__name__}: {error}"
         with transaction(sessions) as session:
-            BaseModelRepository(session).fail_merge(name, base, error=str(error))
+            BaseModelRepository(session).fail_merge(name, base, error=message, may_pass=not is_final)
         raise

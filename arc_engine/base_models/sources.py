@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Final
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from arc_engine.base_models.plain_lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from arc_engine.errors import BaseModelError
+from arc_engine.errors import BaseModelError, BaseModelUnavailable
 
 BUNDLED_PREFIX: Final = "bundled:"
 BUNDLED_FOLDER: Final = Path(__file__).parents[1] / "models"
 LOCAL_PREFIX: Final = "local:"
 HUB_PREFIX: Final = "hub:"
+ASK_AGAIN: Final = (408, 429)
+"""What an HTTP server answers that was slow, or is asked too often."""
 FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 # Weights as safetensors only (a pickle runs code when it is opened), what a tokenizer is made of, and the licence.
@@ -27,6 +29,11 @@ HUB_FILES: Final = (
     "LICENSE*",
     "NOTICE*",
 )
+
+
+def is_name(source: str) -> bool:
+    """Whether it says itself what kind of name it is, and is no path, whatever lies on this machine."""
+    return source.startswith((BUNDLED_PREFIX, LOCAL_PREFIX, HUB_PREFIX))
 
 
 def resolve(source: str, *, revision: str | None = None, models_dir: Path | None = None) -> Path:
@@ -85,7 +92,18 @@ def _folder_name(name: str, *, source: str) -> str:
 
 
 def _download(hub_id: str, *, revision: str | None) -> Path:
+    if ".." in (revision or "").split("/"):  # the hub's cache makes a path of it
+        raise BaseModelError(f"{hub_id}: {revision!r} is not a revision")
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(HUB_FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise BaseModelError(f"{hub_id}: cannot be downloaded: {error}") from error
+    except Exception as error:  # the hub's client lets errors through of libraries that differ from version to version
+        kind = BaseModelError if _is_final(error) else BaseModelUnavailable
+        raise kind(f"{hub_id}: cannot be downloaded: {error}") from error
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again later is in vain: the hub has understood, and has no such thing or does not give it out."""
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", None)
+        return status in range(400, 500) and status not in ASK_AGAIN
+    return isinstance(error, HFValidationError)

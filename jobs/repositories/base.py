@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Function, Select, func
+from sqlalchemy import ColumnElement, Function, Select, func
 from sqlalchemy.orm import Session
 
 from jobs.models import EventRow, Job
@@ -42,7 +42,7 @@ def now() -> Function[datetime]:
     return func.clock_timestamp()
 
 
-def lease_until(lease_s: float) -> Any:  # noqa: ANN401 - a SQL expression
+def lease_until(lease_s: float | ColumnElement[float]) -> Any:  # noqa: ANN401 - a SQL expression
     """The database's clock plus `lease_s` seconds."""
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -11,6 +11,9 @@ from jobs.claims import BaseModelSource
 from jobs.errors import UnknownBaseModel
 from jobs.models import BaseModelRow
 from jobs.repositories.base import Repository, lease_until, now, storable
+
+MAX_MERGE_ATTEMPTS: Final = 5
+RETRY_AFTER_S: Final = 60.0
 
 
 class MergeState(StrEnum):
@@ -61,7 +64,8 @@ class BaseModelRepository(Repository):
             "adapter_config": None if adapter_config is None else dict(adapter_config),
             "manifest": None,
             "merge_state": (MergeState.MERGED if ready else MergeState.NEEDS_MERGE).value,
-            "merge_expires_at": None,
+            "merge_attempts": 0,
+            "look_again_at": None,
             "error": None,
         }
         statement = insert(BaseModelRow).values(name=name, **fields)
@@ -82,12 +86,20 @@ class BaseModelRepository(Repository):
         return self._session.scalars(select(BaseModelRow.name).where(_waiting()).order_by(BaseModelRow.name)).all()
 
     def begin_merge(self, name: str, *, lease_s: float) -> BaseModelSource | None:
-        """Takes a base model that waits to be looked at, for so long; None if there is none of this name."""
+        """Takes a base model that waits to be looked at, for so long; None if there is none of this name.
+
+        One that `MAX_MERGE_ATTEMPTS` workers were lost over has failed.
+        """
         row = self._session.scalar(select(BaseModelRow).where(BaseModelRow.name == name, _waiting()).with_for_update())
         if row is None:
             return None
+        if row.merge_attempts >= MAX_MERGE_ATTEMPTS:
+            row.merge_state, row.look_again_at = MergeState.FAILED.value, None
+            row.error = row.error or f"{row.merge_attempts} workers were lost while they got it ready"
+            return None
         row.merge_state = MergeState.MERGING.value
-        row.merge_expires_at = lease_until(lease_s)
+        row.merge_attempts += 1
+        row.look_again_at = lease_until(lease_s)
         return BaseModelSource.of(row)
 
     def end_merge(
@@ -105,12 +117,28 @@ class BaseModelRepository(Repository):
             merge_state=MergeState.MERGED.value,
             adapter_config=adapter_config,
             manifest=manifest,
+            look_again_at=None,
             error=None,
         )
 
-    def fail_merge(self, name: str, base: BaseModelSource, *, error: str) -> None:
-        """Records why the base model cannot be used, unless another worker could, or its name means another one."""
-        self._note(name, base, merge_state=MergeState.FAILED.value, error=storable(error))
+    def fail_merge(self, name: str, base: BaseModelSource, *, error: str, may_pass: bool = False) -> None:
+        """Records why the base model cannot be used, unless another worker could, or its name means another one.
+
+        What `may_pass` is tried again later, each time after twice as long, `MAX_MERGE_ATTEMPTS` times in all.
+        """
+        row = BaseModelRow
+        if not may_pass:
+            self._note(name, base, merge_state=MergeState.FAILED.value, look_again_at=None, error=storable(error))
+            return
+        is_last = row.merge_attempts >= MAX_MERGE_ATTEMPTS
+        wait_s = RETRY_AFTER_S * func.power(2, func.greatest(row.merge_attempts - 1, 0))
+        self._note(
+            name,
+            base,
+            merge_state=case((is_last, MergeState.FAILED.value), else_=MergeState.NEEDS_MERGE.value),
+            look_again_at=case((is_last, None), else_=lease_until(wait_s)),
+            error=storable(error),
+        )
 
     def _note(self, name: str, base: BaseModelSource, **fields: Any) -> None:  # noqa: ANN401 - column values
         # The same sources give the same merged model, so it does not matter whose merge this was.
@@ -125,12 +153,12 @@ class BaseModelRepository(Repository):
                 row.adapter_source.is_not_distinct_from(base.adapter_source),
                 row.adapter_revision.is_not_distinct_from(base.adapter_revision),
             )
-            .values(merge_expires_at=None, **fields)
+            .values(**fields)
             .execution_options(synchronize_session=False)
         )
 
 
 def _waiting() -> Any:  # noqa: ANN401 - a SQL expression
     row = BaseModelRow
-    abandoned = and_(row.merge_state == MergeState.MERGING.value, row.merge_expires_at < now())
-    return or_(row.merge_state == MergeState.NEEDS_MERGE.value, abandoned)
+    is_open = row.merge_state.in_((MergeState.NEEDS_MERGE.value, MergeState.MERGING.value))
+    return and_(is_open, or_(row.look_again_at.is_(None), row.look_again_at < now()))

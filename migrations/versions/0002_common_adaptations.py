@@ -1,5 +1,6 @@
 """Adapters that several jobs share, stages of training, and base models that a worker merges."""
 
+import json
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -10,6 +11,29 @@ revision: str = "0002"
 down_revision: str | None = "0001"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+
+# What the settings had no name for before, as it was and is unless somebody says otherwise.
+ADDED_SETTINGS = {
+    "start": "new",
+    "warmup": {"steps": 100, "batch_size": 16},
+    "scope": "per_task",
+    "group_size": 5,
+    "use_rslora": False,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+    "init": "default",
+    "divergence_norm": 10_000.0,
+    "stop_loss": None,
+    "time_budget_s": None,
+    "logging_steps": 1,
+    "gradient_checkpointing": False,
+    "precision": "auto",
+    "examples,leave_one_out": "random",
+    "examples,swap": 0.0,
+    "examples": {},
+}
+TABLES_WITH_SETTINGS = ("batches", "jobs")
 
 
 def upgrade() -> None:
@@ -55,7 +79,8 @@ def upgrade() -> None:
 
     op.add_column("base_models", sa.Column("adapter_revision", sa.Text(), nullable=True))
     op.add_column("base_models", sa.Column("adapter_config", _nullable_json(), nullable=True))
-    op.add_column("base_models", sa.Column("merge_expires_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("base_models", sa.Column("merge_attempts", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("base_models", sa.Column("look_again_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("base_models", sa.Column("error", sa.Text(), nullable=True))
     op.create_check_constraint(
         op.f("ck_base_models_merge_state"),
@@ -63,14 +88,44 @@ def upgrade() -> None:
         "merge_state IN ('needs_merge', 'merging', 'merged', 'failed')",
     )
 
+    for table in TABLES_WITH_SETTINGS:  # jobs that wait are parsed by the worker that takes them
+        _move(table, "{adaptation,loss_on}", "{adaptation,examples}", under="loss_on")
+
 
 def downgrade() -> None:
+    # Settings that say something new stay: a worker of the old kind refuses such jobs instead of working them wrongly.
+    for table in TABLES_WITH_SETTINGS:
+        _move(table, "{adaptation,examples,loss_on}", "{adaptation,loss_on}")
+        for name, value in ADDED_SETTINGS.items():
+            _drop_where_equal(table, "settings", f"{{adaptation,{name}}}", value)
+    for name in ("adapter_source", "adapter_revision"):
+        _drop_where_equal("jobs", "versions", f"{{base_model,{name}}}", None)
     op.drop_constraint(op.f("ck_base_models_merge_state"), "base_models")
-    for column in ("error", "merge_expires_at", "adapter_config", "adapter_revision"):
+    for column in ("error", "look_again_at", "merge_attempts", "adapter_config", "adapter_revision"):
         op.drop_column("base_models", column)
     op.drop_column("training_steps", "stage")
     op.drop_column("jobs", "group_index")
     op.drop_table("common_adaptations")
+
+
+def _move(table: str, old: str, new: str, *, under: str | None = None) -> None:
+    """Takes what the settings have at path `old` to path `new`, there into an object under a name if one is given."""
+    value = "settings #> CAST(:old AS text[])"
+    moved = value if under is None else f"jsonb_build_object(CAST(:under AS text), {value})"
+    statement = sa.text(
+        f"UPDATE {table} SET settings = jsonb_set(settings #- CAST(:old AS text[]), CAST(:new AS text[]), {moved})"  # noqa: S608
+        f" WHERE {value} IS NOT NULL"
+    )
+    names = {"old": old, "new": new} if under is None else {"old": old, "new": new, "under": under}
+    op.execute(statement.bindparams(**names))
+
+
+def _drop_where_equal(table: str, column: str, path: str, value: object) -> None:
+    statement = sa.text(
+        f"UPDATE {table} SET {column} = {column} #- CAST(:path AS text[])"  # noqa: S608
+        f" WHERE {column} #> CAST(:path AS text[]) = CAST(:value AS jsonb)"
+    )
+    op.execute(statement.bindparams(path=path, value=json.dumps(value)))
 
 
 def _nullable_json() -> postgresql.JSONB:

@@ -18,6 +18,7 @@ ERRORS: list[errors.EngineError] = [
     errors.LoraUnsupported("no"),
     errors.TaskTooLong("no"),
     errors.BaseModelError("no"),
+    errors.BaseModelUnavailable("not now"),
     errors.PrecisionUnsupported("no"),
     errors.RunMismatch("no"),
     errors.UnevenShares("no"),

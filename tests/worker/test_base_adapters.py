@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sqlalchemy import update
 
 from arc_engine.adaptation.adapter import Adapter
 from arc_engine.base_models.merging import merge
+from arc_engine.errors import BaseModelUnavailable
 from jobs.database import transaction
 from jobs.errors import SettingsConflict
 from jobs.models import BaseModelRow
 from jobs.repositories import BaseModelRepository
+from jobs.repositories.base import lease_until
+from jobs.repositories.base_models import MAX_MERGE_ATTEMPTS
 from jobs.states import Phase
 from tests.worker.desk import QUICK, Desk
 from worker.adapter_archive import load
@@ -146,6 +150,60 @@ def test_a_name_registered_anew_changes_neither_a_job_under_way_nor_its_own_stat
     adapt_job(tuned.claim_for_adapting(job_id), workshop=workshop)
     assert tuned.job(job_id).phase is Phase.ADAPTED
     assert row(tuned).merge_state == "needs_merge"
+
+
+def waited(desk: Desk) -> None:
+    """As if the time were over after which the base model is to be looked at again."""
+    with transaction(desk.sessions) as session:
+        session.execute(update(BaseModelRow).values(look_again_at=lease_until(-1.0)))
+
+
+def is_waiting(desk: Desk) -> bool:
+    with transaction(desk.sessions) as session:
+        return "tuned" in BaseModelRepository(session).waiting()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError("too big"), BaseModelUnavailable("hub: timed out")]
+)
+def test_what_may_pass_is_tried_again_later_but_not_for_ever(
+    tuned: Desk, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("worker.base_folders.merge", fail)
+    for attempt in range(1, MAX_MERGE_ATTEMPTS + 1):
+        prepare("tuned", sessions=tuned.sessions, bases=workshop.bases)
+        assert row(tuned).merge_attempts == attempt
+        assert str(error) in (row(tuned).error or "")
+        assert not is_waiting(tuned)  # not at once
+        assert row(tuned).merge_state == ("needs_merge" if attempt < MAX_MERGE_ATTEMPTS else "failed")
+        waited(tuned)
+        assert is_waiting(tuned) == (attempt < MAX_MERGE_ATTEMPTS)
+
+
+def test_what_has_passed_is_forgotten(tuned: Desk, workshop: Workshop, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.base_folders.merge", fail)
+        prepare("tuned", sessions=tuned.sessions, bases=workshop.bases)
+    waited(tuned)
+    prepare("tuned", sessions=tuned.sessions, bases=workshop.bases)
+    assert (row(tuned).merge_state, row(tuned).error, row(tuned).look_again_at) == ("merged", None, None)
+
+
+def test_a_merge_that_every_worker_is_lost_over_has_failed(tuned: Desk):
+    for _ in range(MAX_MERGE_ATTEMPTS):
+        with transaction(tuned.sessions) as session:
+            assert BaseModelRepository(session).begin_merge("tuned", lease_s=-1.0) is not None
+    assert is_waiting(tuned)
+    with transaction(tuned.sessions) as session:
+        assert BaseModelRepository(session).begin_merge("tuned", lease_s=-1.0) is None
+    assert (row(tuned).merge_state, is_waiting(tuned)) == ("failed", False)
+    assert "workers were lost" in (row(tuned).error or "")
 
 
 @pytest.mark.parametrize(

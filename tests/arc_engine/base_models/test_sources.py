@@ -1,15 +1,17 @@
 """Where base models come from, without a hub: bundled ones, folders, and clear refusals."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from transformers import AutoTokenizer
 
 from arc_engine.base_models import sources
 from arc_engine.base_models.folders import copy_companions
 from arc_engine.base_models.sources import resolve, resolve_adapter
-from arc_engine.errors import BaseModelError
+from arc_engine.errors import BaseModelError, BaseModelUnavailable
 
 
 def test_a_local_folder(tiny_base):
@@ -90,6 +92,40 @@ def test_local_names_do_not_leave_their_folder(source, tiny_base):
 def test_without_an_operators_folder_there_are_no_local_models(tiny_base):
     with pytest.raises(BaseModelError, match="ARCADAPT_MODELS_DIR"):
         resolve(f"local:{tiny_base.name}")
+
+
+def _answer(status: int) -> HfHubHTTPError:
+    error = HfHubHTTPError.__new__(HfHubHTTPError)
+    error.response = SimpleNamespace(status_code=status)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (_answer(404), True),
+        (_answer(401), True),
+        (HFValidationError("x"), True),
+        (_answer(503), False),
+        (_answer(429), False),
+        (LocalEntryNotFoundError("offline"), False),
+        (TimeoutError(), False),
+        (RuntimeError("of a transport library"), False),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_another_matter_than_one_that_says_no(error, is_final, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sources, "snapshot_download", fail)
+    with pytest.raises(BaseModelError, match="cannot be downloaded") as raised:
+        resolve("hub:owner/name")
+    assert isinstance(raised.value, BaseModelUnavailable) is not is_final
+
+
+def test_a_revision_does_not_lead_out_of_the_cache():
+    with pytest.raises(BaseModelError, match="not a revision"):
+        resolve("hub:owner/name", revision="a/../../b")
 
 
 def test_an_adapter_is_found_like_a_base_model(adapter, monkeypatch):
