@@ -1,16 +1,21 @@
 """The migrated schema is the one of the models."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from threading import Thread
 
 import pytest
+from alembic import command
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from jobs.database import SessionFactory, make_engine, transaction
-from jobs.migrating import check, current_revision, head_revision, upgrade
+from arc_engine.settings import SolveSettings
+from jobs.claims import BaseModelSource
+from jobs.database import SessionFactory, make_engine, make_session_factory, transaction
+from jobs.migrating import alembic_config, check, current_revision, head_revision, upgrade
 from jobs.models import Base
-from jobs.repositories import BaseModelRepository
+from jobs.repositories import BaseModelRepository, ClaimRepository
 
 
 def test_migrated_tables_are_those_of_the_models(engine: Engine):
@@ -61,3 +66,109 @@ def test_the_database_itself_refuses_an_unknown_phase(engine: Engine):
                 " 't', '{}', '[]', '{}', '{}', 'resting', 0, 0, 0, 1, '{}')"
             )
         )
+
+
+# As revision 0001 stored it: every setting said.
+OLD_ADAPTATION = {
+    "lora_rank": 8,
+    "lora_alpha": 16.0,
+    "max_steps": 20,
+    "batch_size": 4,
+    "learning_rate": 0.002,
+    "lr_scheduler": "cosine",
+    "warmup_ratio": 0.05,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "max_seq_len": 4096,
+    "loss_on": "test_output",
+    "augmentation": SolveSettings().model_dump(mode="json")["adaptation"]["augmentation"],
+    "seed": 3,
+}
+OLD_BASE = {"source": "bundled:arc-mini", "revision": None}
+
+
+@pytest.fixture
+def old_engine(new_database: Callable[..., str]) -> Iterator[Engine]:
+    """A database at revision 0001 with a batch of two queued jobs: with adaptation, and without."""
+    engine = make_engine(new_database(migrated=False))
+    move_to(engine, "0001")
+    insert_batch = text("INSERT INTO batches (id, settings) VALUES (gen_random_uuid(), :settings)")
+    insert_job = text(
+        "INSERT INTO jobs (id, batch_id, position, task_id, task, solution, settings, versions, phase, attempt,"
+        " requeues, max_steps, step, usage) SELECT gen_random_uuid(), id, :position, 't', :task, '[null]', :settings,"
+        " :versions, 'queued', 0, 0, 20, 0, '{}' FROM batches"
+    )
+    task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}
+    with engine.begin() as connection:
+        connection.execute(insert_batch, {"settings": json.dumps({"adaptation": OLD_ADAPTATION})})
+        for position, adaptation in enumerate((OLD_ADAPTATION, None)):
+            fields = {"settings": {"adaptation": adaptation}, "task": task, "versions": {"base_model": OLD_BASE}}
+            written = {name: json.dumps(value) for name, value in fields.items()}
+            connection.execute(insert_job, {"position": position, **written})
+    yield engine
+    engine.dispose()
+
+
+def move_to(engine: Engine, revision: str) -> None:
+    move = command.upgrade if (current_revision(engine) or "") < revision else command.downgrade
+    with engine.begin() as connection:
+        move(alembic_config(connection), revision)
+
+
+def adaptations(engine: Engine) -> list[dict[str, object] | None]:
+    """What the batch's settings say of adaptation, then what the jobs' do."""
+    both = "SELECT settings, -1 AS place FROM batches UNION ALL SELECT settings, position FROM jobs ORDER BY place"
+    with engine.connect() as connection:
+        return [settings["adaptation"] for settings, _ in connection.execute(text(both))]
+
+
+def test_a_job_that_was_queued_before_is_worked_off_as_it_was_meant(old_engine: Engine):
+    upgrade(old_engine)
+    check(old_engine)
+    sessions = make_session_factory(old_engine)
+    for meant in (OLD_ADAPTATION, None):
+        with transaction(sessions) as session:
+            claimed = ClaimRepository(session).claim_for_adapting(None, owner="w", lease_s=60)
+        assert claimed is not None
+        adaptation = claimed.settings.adaptation
+        if meant is None:
+            assert adaptation is None
+            continue
+        assert adaptation is not None
+        assert (adaptation.examples.loss_on, adaptation.examples.leave_one_out) == ("test_output", "random")
+        assert (adaptation.lora_rank, adaptation.seed, adaptation.start) == (8, 3, "new")
+        assert claimed.base_model.source == "bundled:arc-mini"
+    assert SolveSettings.model_validate({"adaptation": adaptations(old_engine)[0]})
+
+
+def test_a_downgrade_gives_back_what_was_there(old_engine: Engine):
+    before = adaptations(old_engine)
+    upgrade(old_engine)
+    resolved = SolveSettings.model_validate({"adaptation": adaptations(old_engine)[1]}).model_dump(mode="json")
+    with old_engine.begin() as connection:  # as jobs are stored now: every setting said
+        connection.execute(
+            text("UPDATE jobs SET settings = :settings, versions = :versions WHERE position = 0"),
+            {
+                "settings": json.dumps(resolved),
+                "versions": json.dumps({"base_model": asdict(BaseModelSource(**OLD_BASE))}),
+            },
+        )
+    move_to(old_engine, "0001")
+    assert adaptations(old_engine) == before
+    with old_engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM base_models")) == 1
+        versions = connection.scalars(text("SELECT versions FROM jobs")).all()
+        assert versions == [{"base_model": OLD_BASE}] * 2
+    upgrade(old_engine)
+    check(old_engine)
+
+
+def test_a_downgrade_does_not_hide_what_an_older_worker_would_get_wrong(old_engine: Engine):
+    upgrade(old_engine)
+    with old_engine.begin() as connection:
+        warm = json.dumps({"start": "warm", "warmup": {"steps": 7, "batch_size": 16}, "scope": "per_task"})
+        connection.execute(
+            text("UPDATE jobs SET settings = jsonb_build_object('adaptation', CAST(:warm AS jsonb))"), {"warm": warm}
+        )
+    move_to(old_engine, "0001")
+    assert adaptations(old_engine)[1] == {"start": "warm", "warmup": {"steps": 7, "batch_size": 16}}
