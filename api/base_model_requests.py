@@ -12,11 +12,12 @@ from jobs.claims import BaseModelSource
 LOCAL_PREFIX: Final = "local:"
 HUB_PREFIX: Final = "hub:"
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9._-]*"
+_NAMES: Final = rf"^{_NAME}(/{_NAME})*$"  # no segment is `..`: some become paths, a revision in the hub's cache for one
 
 Source = Annotated[
     str, StringConstraints(pattern=rf"^((bundled|local):{_NAME}|(hub:)?{_NAME}/{_NAME})$", max_length=200)
 ]
-Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+Revision = Annotated[str, StringConstraints(pattern=_NAMES, max_length=200)]
 
 
 class BaseModelRequest(BaseModel):
@@ -24,9 +25,7 @@ class BaseModelRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100, description="What jobs say in `settings.base_model`."
-    )
+    name: str = Field(pattern=_NAMES, max_length=100, description="What jobs say in `settings.base_model`.")
     source: Source = Field(
         description="bundled:NAME, local:NAME (a folder that the operator provides), or a hub id OWNER/NAME."
     )

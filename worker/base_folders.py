@@ -14,7 +14,7 @@ from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.merging import merge
 from arc_engine.base_models.plain_lora import read_plain_lora
 from arc_engine.base_models.reading import read_base
-from arc_engine.base_models.sources import resolve, resolve_adapter
+from arc_engine.base_models.sources import is_name, resolve, resolve_adapter
 from arc_engine.errors import BaseModelError
 from arc_engine.hashing import hash_file
 from jobs.adapter_zip import unpack
@@ -45,7 +45,7 @@ class BaseFolders:
         """The base model's own adapter, unpacked if it is an archive."""
         if base.adapter_source is None:
             raise BaseModelError(f"{base.source} is registered without an adapter")
-        if base.adapter_source.endswith(".zip"):
+        if base.adapter_source.endswith(".zip") and not is_name(base.adapter_source):
             return self._unpacked(Path(base.adapter_source))
         return resolve_adapter(base.adapter_source, revision=base.adapter_revision, models_dir=self.models_dir)
 

@@ -4,10 +4,14 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from fastapi.testclient import TestClient
 
+from arc_engine.base_models.sources import BUNDLED_FOLDER
+from arc_engine.errors import BaseModelError
+from arc_engine.settings import BUNDLED_BASE_MODELS
 from jobs.claims import BaseModelSource
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, transaction
@@ -32,7 +36,7 @@ def test_a_base_model_is_registered_and_a_worker_told(client: TestClient, broker
     assert model == answer.json()
     assert (model["source"], model["revision"], model["adapter_source"]) == ("hub:owner/model", "main", "bundled:lora")
     assert (model["merge_state"], model["error"], model["adapter_config"]) == ("needs_merge", None, None)
-    assert Doorbell(celery_app(broker_url)).num_waiting("adapt") == 1
+    assert Doorbell(celery_app(broker_url)).num_waiting("prepare") == 1
 
 
 def test_nobody_by_this_name(client: TestClient):
@@ -77,6 +81,37 @@ def test_revisions_are_of_hub_models(client: TestClient):
         assert pointers(client.post("/base-models", json={"name": "x", "source": "bundled:arc-mini", **more})) == [""]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "a/../b"),
+        ("name", "a/.."),
+        ("name", "a//b"),
+        ("source", "owner/.."),
+        ("revision", "a/../../b"),
+        ("adapter_revision", "refs/.."),
+    ],
+)
+def test_no_name_leads_upwards(client: TestClient, field: str, value: str):
+    body = {"name": "x", "source": "owner/model", "adapter": "owner/lora"}
+    assert pointers(client.post("/base-models", json={**body, field: value})) == [f"/{field}"]
+
+
+@pytest.mark.parametrize("adapter", ["local:lora.zip", "hub:owner/lora.zip", "bundled:lora.zip"])
+def test_a_named_adapter_is_never_an_archive_of_the_worker(
+    adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / adapter
+    archive.parent.mkdir(exist_ok=True)
+    with ZipFile(archive, "w") as file:
+        file.writestr("adapter_config.json", "{}")
+    with pytest.raises(BaseModelError, match=r"cannot be downloaded|neither an existing|no folder of models"):
+        BaseFolders(tmp_path / "work").adapter(BaseModelSource("bundled:arc-mini", adapter_source=adapter))
+    assert not (tmp_path / "work" / "base-adapters").exists()
+
+
 def test_local_models_are_those_of_the_operators_folder(
     open_client: Open, config: ServiceConfig, database: SessionFactory, tiny_base: Path
 ):
@@ -102,6 +137,21 @@ def test_what_a_worker_cannot_use_says_why(client: TestClient, config: ServiceCo
 def test_continue_without_an_adapter_is_refused_with_its_place(client: TestClient, task: dict[str, Any]):
     answer = client.post("/solve", json={"task": task, "settings": {"adaptation": {"start": "continue"}}})
     assert pointers(answer) == ["/settings/adaptation/start"]
+
+
+@pytest.mark.parametrize("name", BUNDLED_BASE_MODELS)
+def test_nobody_changes_for_all_what_a_bundled_name_means(client: TestClient, name: str):
+    before = client.get(f"/base-models/{name}").json()
+    answer = client.post("/base-models", json={"name": name, "source": "owner/model"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "reserved_name")
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/name"]
+    assert client.get(f"/base-models/{name}").json() == before
+
+
+def test_the_bundled_names_are_those_of_the_package(client: TestClient):
+    assert sorted(path.name for path in BUNDLED_FOLDER.iterdir()) == sorted(BUNDLED_BASE_MODELS)
+    named = {model["name"] for model in client.get("/base-models").json()["items"]}
+    assert named == set(BUNDLED_BASE_MODELS)
 
 
 def test_a_name_registered_anew_waits_to_be_looked_at_again(client: TestClient, database: SessionFactory):
