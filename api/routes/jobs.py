@@ -22,7 +22,8 @@ from jobs.states import TERMINAL, Phase, Status
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-MAX_STEPS: Final = 100_000
+MAX_STEPS: Final = 200_000
+"""As many as a job can have: those of a warm-up, and its own."""
 _CSV: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 

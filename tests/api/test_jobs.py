@@ -5,10 +5,14 @@ import io
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import insert
+
+from jobs.database import SessionFactory, transaction
+from jobs.models import StepRow
 
 Submit = Callable[..., dict[str, Any]]
 
@@ -88,6 +92,22 @@ def test_losses_come_in_order_and_from_where_one_was(client: TestClient, worker:
 
 def test_a_follower_notices_that_a_job_starts_over(client: TestClient, job: dict[str, Any]):
     assert client.get(job["links"]["losses"], params={"after": 40}).json()["last_step"] == 0
+
+
+def test_the_last_of_as_many_steps_as_a_job_can_have_can_be_read(
+    client: TestClient, submit: Submit, database: SessionFactory
+):
+    most = 100_000  # of the warm-up, and of the task
+    adaptation = {"start": "warm", "warmup": {"steps": most}, "max_steps": most}
+    job = submit(settings={"adaptation": adaptation})["jobs"][0]
+    assert client.get(f"/jobs/{job['id']}").json()["progress"]["max_steps"] == 2 * most
+    numbers = dict.fromkeys(("attempt", "loss", "learning_rate", "grad_norm", "tokens", "elapsed_s"), 1)
+    with transaction(database) as session:
+        session.execute(
+            insert(StepRow), [{"job_id": UUID(job["id"]), "step": step, **numbers} for step in (2 * most - 1, 2 * most)]
+        )
+    losses = client.get(job["links"]["losses"], params={"after": 2 * most - 1, "limit": 2 * most}).json()
+    assert (losses["last_step"], len(losses["items"])) == (2 * most, 1)
 
 
 def test_losses_as_csv_hold_the_same_numbers(client: TestClient, worker: Any, job: dict[str, Any]):
