@@ -25,6 +25,7 @@ STATUS: Final[Mapping[str, HTTPStatus]] = {
     "invalid_transition": HTTPStatus.CONFLICT,
     "idempotency_conflict": HTTPStatus.CONFLICT,
     "batch_unfinished": HTTPStatus.CONFLICT,
+    "reserved_name": HTTPStatus.CONFLICT,
     "artifact_missing": HTTPStatus.GONE,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -13,6 +13,8 @@ from arc_engine.prompts import PromptVersion
 from arc_engine.views import ViewDistribution
 
 DEFAULT_BASE_MODEL: Final = "arc-mini"
+BUNDLED_BASE_MODELS: Final = (DEFAULT_BASE_MODEL, "arc-mini-ft")
+"""What comes with the package; these names mean the same in every installation."""
 MAX_ANSWERS_PER_INPUT: Final = 4096
 
 MAX_SHIFTING_RANK: Final = 256

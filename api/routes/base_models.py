@@ -9,8 +9,9 @@ from api.base_model_requests import parse_base_model
 from api.bodies import JsonBody
 from api.dependencies import LinksDep, Services, ServicesDep, SessionDep
 from api.documentation import BASE_MODEL_BODY
-from api.problems import Problem
+from api.problems import Fault, Problem
 from api.schemas import BaseModelDetail, BaseModels
+from arc_engine.settings import BUNDLED_BASE_MODELS
 from jobs.database import transaction
 from jobs.errors import BrokerUnavailable, UnknownBaseModel
 from jobs.repositories import BaseModelRepository
@@ -46,9 +47,14 @@ def register_base_model(
 ) -> BaseModelDetail:
     """Jobs may name it at once; a worker fetches it, merges its adapter and says in `merge_state` what came of it.
 
-    A name that is taken means the new model from now on; jobs that were submitted before keep the old one.
+    A name that is taken means the new model from now on; jobs that were submitted before keep the old one. The names of
+    the models that come with the package stay theirs.
     """
     request = parse_base_model(body, has_local_models=services.config.models_dir is not None)
+    if request.name in BUNDLED_BASE_MODELS:
+        # One of them is what everybody gets who names none: no client may change what that is for all the others.
+        message = f"{request.name} comes with the package; register your model under another name"
+        raise Problem("reserved_name", message, errors=[Fault("/name", message)])
     base = request.base()
     with transaction(services.sessions) as session:
         row = BaseModelRepository(session).register(
