@@ -36,6 +36,10 @@ def _known_encoder(expression: str) -> str:
     return expression
 
 
+GridEncoderName = Annotated[str, AfterValidator(_known_encoder)]
+"""A text that `parse_encoder` reads."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -204,7 +208,7 @@ class PromptSettings(_Settings):
         description="Layout of the prompt: compact has one marker per grid; chat is verbose and goes through the "
         "tokenizer's chat template.",
     )
-    grid_encoder: Annotated[str, AfterValidator(_known_encoder)] = Field(
+    grid_encoder: GridEncoderName = Field(
         default="MinimalGridEncoder()",
         description="Nested encoders, for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder())).",
     )

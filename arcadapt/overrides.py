@@ -4,23 +4,14 @@ Only the form is read here; what the settings mean is for the server to say, in 
 """
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from arc_engine.yaml_text import parse_yaml
 from arcadapt.errors import InvalidOverride
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose `1e-4` is a number, as in YAML 1.2; PyYAML takes it for a text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def read_settings(path: Path | None, *, assignments: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,7 +28,7 @@ def read_settings(path: Path | None, *, assignments: Sequence[str] = ()) -> dict
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
-        loaded = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        loaded = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except OSError as error:
         raise InvalidOverride(f"{path}: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:

