@@ -5,14 +5,12 @@ The answers are the API's own models (`api.schemas`), so that there is one descr
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from api.experiment_schemas import ExperimentCurves, ExperimentDetail, ExperimentReport, Experiments, ExperimentSummary
 from api.schemas import (
     BaseModelDetail,
     BaseModels,
@@ -28,64 +26,24 @@ from api.schemas import (
     SubmissionEntry,
 )
 from arc_engine.settings import SolveSettings
-from arcadapt.errors import ApiError, FieldError, ServerUnreachable, UnexpectedAnswer
+from arcadapt.connection import refusal, unexpected
+from arcadapt.experiment_calls import ExperimentCalls
 from arcadapt.polling import poll
 from jobs.states import FINISHED
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
-
 TaskJson = Mapping[str, Any]
 JobId = UUID | str
-M = TypeVar("M", bound=BaseModel)
 
 _SUBMISSION: Final = TypeAdapter(dict[str, list[SubmissionEntry]])
-_NETWORK_RETRIES: Final = 2
-"""Retries of the connection itself, before anything was sent."""
-_EXPERIMENT_S: Final = 300.0
-"""Patience with what the server does for an experiment as a whole, which can have thousands of jobs."""
 
 
-class Client:
+class Client(ExperimentCalls):
     """Talks to one arcadapt server.
 
     Every method raises `ApiError` when the server refuses, `ServerUnreachable` when nothing answers, and
     `UnexpectedAnswer` when what answers is not an arcadapt server. `transport` is httpx's, for callers with needs of
     their own.
     """
-
-    def __init__(
-        self,
-        base_url: str = DEFAULT_URL,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        headers = {"Accept": "application/json"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
-        self.base_url = base_url.rstrip("/")
-        try:
-            self._http = httpx.Client(
-                base_url=self.base_url,
-                headers=headers,
-                timeout=timeout_s,
-                transport=transport or httpx.HTTPTransport(retries=_NETWORK_RETRIES),
-            )
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise ServerUnreachable(f"{base_url} is not a URL: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
 
     def solve(
         self,
@@ -164,7 +122,7 @@ class Client:
             with self._http.stream("GET", f"/jobs/{job_id}/adapter") as answer:
                 if not answer.is_success:
                     answer.read()
-                    raise _refusal(answer)
+                    raise refusal(answer)
                 with partial.open("wb") as file:
                     file.writelines(answer.iter_bytes())
             partial.replace(target)
@@ -194,50 +152,7 @@ class Client:
         try:
             return _SUBMISSION.validate_json(answer.content)
         except ValidationError as error:
-            raise _unexpected(answer, error) from error
-
-    def create_experiment(self, document: Mapping[str, Any], *, idempotency_key: str | None = None) -> ExperimentDetail:
-        """Submits an experiment: `name`, `tasks`, and as wanted `settings`, `cells` or `grid`, `seeds`."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._fetch(
-            ExperimentDetail, "POST", "/experiments", json=dict(document), headers=headers, timeout_s=_EXPERIMENT_S
-        )
-
-    def experiment(self, experiment_id: JobId) -> ExperimentDetail:
-        """An experiment: its cells, and how far each of them is."""
-        return self._fetch(ExperimentDetail, "GET", f"/experiments/{experiment_id}")
-
-    def experiments(self, *, limit: int = 100) -> Iterator[ExperimentSummary]:
-        """All experiments, newest first; further pages, of `limit` experiments, are fetched as they are reached."""
-        query: dict[str, Any] = {"limit": limit}
-        while True:
-            page = self._fetch(Experiments, "GET", "/experiments", params=query)
-            yield from page.items
-            if page.next_cursor is None:
-                return
-            query["cursor"] = page.next_cursor
-
-    def experiment_report(self, experiment_id: JobId) -> ExperimentReport:
-        """The table as it stands now."""
-        return self._fetch(ExperimentReport, "GET", f"/experiments/{experiment_id}/report", timeout_s=_EXPERIMENT_S)
-
-    def experiment_table(self, experiment_id: JobId, *, form: Literal["csv", "markdown"]) -> str:
-        """The table as text."""
-        path = f"/experiments/{experiment_id}/report"
-        return self._request("GET", path, params={"format": form}, timeout_s=_EXPERIMENT_S).text
-
-    def experiment_curves(self, experiment_id: JobId) -> ExperimentCurves:
-        """Mean loss by step of every cell."""
-        return self._fetch(ExperimentCurves, "GET", f"/experiments/{experiment_id}/curves", timeout_s=_EXPERIMENT_S)
-
-    def cancel_experiment(self, experiment_id: JobId) -> ExperimentDetail:
-        """Cancels every job that is not finished."""
-        return self._fetch(ExperimentDetail, "POST", f"/experiments/{experiment_id}/cancel", timeout_s=_EXPERIMENT_S)
-
-    def resume_experiment(self, experiment_id: JobId, *, failed: Literal["lost", "all"] = "lost") -> ExperimentDetail:
-        """Puts fresh jobs into the places of those that were cancelled or lost their workers, or of all that failed."""
-        path = f"/experiments/{experiment_id}/resume"
-        return self._fetch(ExperimentDetail, "POST", path, params={"failed": failed}, timeout_s=_EXPERIMENT_S)
+            raise unexpected(answer, error) from error
 
     def base_models(self) -> list[BaseModelDetail]:
         """The base models that jobs may name."""
@@ -314,66 +229,3 @@ class Client:
 
         poll(look, every_s=poll_s, timeout_s=timeout_s)
         return looks[0]
-
-    def _fetch(
-        self,
-        model: type[M],
-        method: Literal["GET", "POST"],
-        path: str,
-        *,
-        json: object = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
-    ) -> M:
-        answer = self._request(method, path, json=json, params=params, headers=headers, timeout_s=timeout_s)
-        try:
-            return model.model_validate_json(answer.content)
-        except ValidationError as error:
-            raise _unexpected(answer, error) from error
-
-    def _request(
-        self,
-        method: Literal["GET", "POST"],
-        path: str,
-        *,
-        json: object = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
-    ) -> httpx.Response:
-        timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s
-        try:
-            answer = self._http.request(method, path, json=json, params=params, headers=headers, timeout=timeout)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise self._unreachable(error) from error
-        if not answer.is_success:
-            raise _refusal(answer)
-        return answer
-
-    def _unreachable(self, error: Exception) -> ServerUnreachable:
-        reason = "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error) or repr(error)
-        return ServerUnreachable(f"cannot reach the arcadapt server at {self.base_url}: {reason}")
-
-
-def _refusal(answer: httpx.Response) -> ApiError | UnexpectedAnswer:
-    try:
-        problem = answer.json()
-        return ApiError(
-            code=str(problem["code"]),
-            status=answer.status_code,
-            title=str(problem.get("title", answer.reason_phrase)),
-            detail=str(problem.get("detail", "")),
-            errors=tuple(FieldError(fault["pointer"], fault["message"]) for fault in problem.get("errors", ())),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return UnexpectedAnswer(
-            f"{answer.request.method} {answer.request.url} answered {answer.status_code} {answer.reason_phrase}"
-            " without a problem document: is this an arcadapt server?"
-        )
-
-
-def _unexpected(answer: httpx.Response, error: ValidationError) -> UnexpectedAnswer:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the document"
-    return UnexpectedAnswer(f"{answer.request.url} is not what arcadapt answers: {where}: {first['msg']}")

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from arcadapt.client import DEFAULT_URL, Client
+from arcadapt.client import Client
+from arcadapt.connection import DEFAULT_URL
 from arcadapt.stack.folder import StackFolder
 
 
