@@ -1,6 +1,7 @@
 """The tasks of a run: read, chosen, kept apart from validation, and checked against the evaluation splits."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from arc_engine.base_finetuning.recipe import Recipe, TrainingPrompt
 from arc_engine.datasets.contamination import EvaluationGuard
@@ -42,18 +43,20 @@ class Data:
     """Training tasks found to be evaluation tasks, and which; trained on only if that was allowed."""
 
 
-def load_data(recipe: Recipe, *, allow_evaluation_tasks: bool = False) -> Data:
-    """Reads the sources of the recipe. A task that validation has, under whatever id and view, is not trained on.
+def load_data(recipe: Recipe, *, folder: Path = Path(), allow_evaluation_tasks: bool = False) -> Data:
+    """Reads the sources of the recipe, relative paths from `folder`.
+
+    A task that validation has, under whatever id and view, is not trained on.
 
     Raises `InvalidTaskSource` for sources that cannot be read, that leave nothing, or tasks without their outputs, and
     `ContaminatedDataset` for evaluation tasks to train on, unless the recipe leaves them out or they are allowed.
     """
-    validation = {} if recipe.validation is None else recipe.validation.load()
+    validation = {} if recipe.validation is None else recipe.validation.load(folder)
     held_out, guard = EvaluationGuard([validation]), EvaluationGuard()
     evaluation_tasks: dict[str, str] = {}
     parts = []
     for source in recipe.data:
-        documents = source.load()
+        documents = source.load(folder)
         found = guard.find(documents)
         evaluation_tasks |= found
         dropped = set(held_out.find(documents))

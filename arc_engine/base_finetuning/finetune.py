@@ -20,10 +20,14 @@ def finetune_base(
     recipe: Recipe,
     *,
     out_dir: Path,
+    folder: Path = Path(),
+    models_dir: Path | None = None,
     allow_evaluation_tasks: bool = False,
     on_step: Callable[[RunState], None] | None = None,
 ) -> Path:
     """Fine-tunes until the recipe's budget is used; the folder of the adapter, or of the model.
+
+    The recipe's relative paths are taken from `folder`, its `local:NAME` is a folder in `models_dir`.
 
     Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result
     is bit for bit that of an uninterrupted run on the same machine, with the same number of threads and processes.
@@ -40,14 +44,16 @@ def finetune_base(
             f"{accelerator.num_processes} processes cannot share the {recipe.gradient_accumulation} micro-batches of "
             f"a step evenly: make gradient_accumulation a multiple of {accelerator.num_processes}"
         )
-    data = load_data(recipe, allow_evaluation_tasks=allow_evaluation_tasks)
-    folder = resolve(recipe.base_model)
+    data = load_data(recipe, folder=folder, allow_evaluation_tasks=allow_evaluation_tasks)
+    beside = folder / recipe.base_model
+    source = str(beside) if beside.is_dir() else recipe.base_model
+    base_folder = resolve(source, revision=recipe.revision, models_dir=models_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    with trainable(folder, recipe, device=str(accelerator.device)) as trained:
+    with trainable(base_folder, recipe, device=str(accelerator.device)) as trained:
         run = FineTuning(recipe, data, trained, accelerator=accelerator, out_dir=out_dir)
         train(run, on_step=on_step)
         if accelerator.is_main_process:
-            _write_manifest(out_dir, run=run, data=data, written=trained.save(out_dir), base_folder=folder)
+            _write_manifest(out_dir, run=run, data=data, written=trained.save(out_dir), base_folder=base_folder)
     accelerator.wait_for_everyone()
     return out_dir / (MODEL_FOLDER if recipe.full else ADAPTER_FOLDER)
 

@@ -109,10 +109,14 @@ class Recipe(_Strict):
     Exactly one of `max_steps` (reproducible) and `hours` (wall time) is the budget, exactly one of `batch_tokens`
     (padding included) and `batch_size` (sequences) the size of a micro-batch. `gradient_accumulation` micro-batches
     make one step; several processes share them out, so that their number changes the speed and not the result.
+    Relative paths are taken from the folder of the recipe's file.
     """
 
     name: str = "base-finetune"
     base_model: str
+    """A folder, or what else `arc_engine.base_models.sources` takes."""
+    revision: str | None = None
+    """Of a base model from a hub."""
     lora: LoraShape | None = LoraShape()
     full: bool = False
     data: tuple[TrainingData, ...] = Field(min_length=1, strict=False)

@@ -14,6 +14,7 @@ from arc_engine.base_finetuning.recipe import Recipe, load_recipe
 from arc_engine.errors import ContaminatedDataset
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import InvalidOverride
+from jobs.config import models_folder
 
 WAYS_OUT: Final = "the recipe can leave them out (evaluation_tasks: leave_out), --allow-evaluation-tasks trains on them"
 
@@ -39,6 +40,8 @@ def run(config: Path, out: Path, options: Options, *, as_json: bool) -> None:
             folder = finetune_base(
                 recipe,
                 out_dir=out,
+                folder=config.parent,
+                models_dir=models_folder(),
                 allow_evaluation_tasks=options.allow_evaluation_tasks,
                 on_step=lambda state: bar.update(steps, completed=state.step),
             )

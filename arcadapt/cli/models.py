@@ -9,6 +9,12 @@ import typer
 
 from arcadapt.cli.options import ApiKey, Json, Url
 
+Base = Annotated[
+    str,
+    typer.Argument(metavar="BASE", help="A local folder, a hub id OWNER/NAME, bundled:NAME or local:NAME."),
+]
+Revision = Annotated[str | None, typer.Option("--revision", help="Of a hub model.")]
+
 app = typer.Typer()
 registry = typer.Typer(help="The base models that jobs may name.", no_args_is_help=True)
 
@@ -30,7 +36,7 @@ def register(
         str, typer.Argument(metavar="SOURCE", help="A local folder, a hub id OWNER/NAME, or bundled:NAME.")
     ],
     *,
-    revision: Annotated[str | None, typer.Option("--revision", help="Of a hub model.")] = None,
+    revision: Revision = None,
     adapter: Annotated[
         str | None,
         typer.Option(
@@ -55,9 +61,10 @@ def register(
 
 @registry.command()
 def trim(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="A local folder, a hub id OWNER/NAME, or bundled:NAME.")],
+    base: Base,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist.")],
     *,
+    revision: Revision = None,
     keep: Annotated[Path | None, typer.Option("--keep", help="A text whose tokens are kept as well.")] = None,
     grid_encoder: Annotated[
         list[str] | None, typer.Option("--grid-encoder", help="One more encoder to keep tokens for; can be repeated.")
@@ -67,7 +74,7 @@ def trim(
     """Cut a base model's vocabulary down to the tokens that ARC prompts are written with."""
     from arcadapt.cli import trimming
 
-    trimming.trim_model(base, out, keep=keep, grid_encoders=grid_encoder or [], as_json=as_json)
+    trimming.trim_model(base, out, revision=revision, keep=keep, grid_encoders=grid_encoder or [], as_json=as_json)
 
 
 @registry.command()
@@ -86,16 +93,17 @@ def convert(
 
 @app.command()
 def merge(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="A local folder, a hub id OWNER/NAME, or bundled:NAME.")],
+    base: Base,
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT adapter's folder, or a downloaded zip.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist.")],
     *,
+    revision: Revision = None,
     as_json: Json = False,
 ) -> None:
     """Fold an adapter into its base model, checked, with a manifest of hashes."""
     from arcadapt.cli import merging
 
-    merging.merge_adapter(base, adapter, out, as_json=as_json)
+    merging.merge_adapter(base, adapter, out, revision=revision, as_json=as_json)
 
 
 @app.command()

@@ -11,9 +11,12 @@ from arc_engine.encoders import parse_encoder
 from arc_engine.errors import InvalidEncoder
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import InvalidOverride
+from jobs.config import models_folder
 
 
-def trim_model(base: str, out: Path, *, keep: Path | None, grid_encoders: Sequence[str], as_json: bool) -> None:
+def trim_model(
+    base: str, out: Path, *, revision: str | None, keep: Path | None, grid_encoders: Sequence[str], as_json: bool
+) -> None:
     """Trims and reports. The encoders are those in common use and the given ones."""
     for expression in grid_encoders:
         try:
@@ -21,7 +24,8 @@ def trim_model(base: str, out: Path, *, keep: Path | None, grid_encoders: Sequen
         except InvalidEncoder as error:
             raise InvalidOverride(f"{expression}: {error}") from error
     with progress().status("trimming"):
-        report = trim(resolve(base), out, keep=_read(keep), grid_encoders=(*ENCODERS_IN_USE, *grid_encoders))
+        folder = resolve(base, revision=revision, models_dir=models_folder())
+        report = trim(folder, out, keep=_read(keep), grid_encoders=(*ENCODERS_IN_USE, *grid_encoders))
     if as_json:
         print_json({**asdict(report), "folder": str(report.folder)})
     else:

