@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.database import SessionFactory, make_engine, make_session_factory, transaction
 from jobs.models import Base
-from jobs.models import Base
 from tests.fixtures.records import submit_jobs
 
 SCRIPT = Path(__file__).parents[2] / "ops" / "postgres" / "10-reader.sh"
