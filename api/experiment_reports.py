@@ -56,8 +56,12 @@ def _cell(
     def statistic(value: Callable[[JobOutcome], float | None]) -> Statistic:
         return _statistic(outcomes, value, seeds=seeds)
 
+    # What answers a seed would have had is not known, so it has no score: an absent answer is wrong, not left out.
+    cut_short = {outcome.seed for outcome in outcomes if outcome.job.phase is Phase.CANCELLED}
+    whole = [outcome for outcome in outcomes if outcome.seed not in cut_short]
+
     def score_named(score: str) -> Statistic:
-        return statistic(lambda outcome: _score(scored.get(outcome.job.id), score))
+        return _statistic(whole, lambda outcome: _score(scored.get(outcome.job.id), score), seeds=seeds)
 
     succeeded = {outcome.job.id for outcome in outcomes if outcome.job.phase is Phase.SUCCEEDED}
     phases = Counter(outcome.job.phase for outcome in outcomes)

@@ -2,19 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from arc_engine.adaptation.loss_scale import LossScale
 from arc_engine.base_finetuning.recipe import Optimisation
 from arc_engine.errors import Diverged
-
-FLOAT16_LOSS_SCALE: Final = 2.0**16
-"""Gradients of a float16 base are computed times this, so that small ones do not vanish (Micikevicius et al., 2018,
-https://arxiv.org/abs/1710.03740), and less where that overflows. Powers of two change nothing else."""
 
 Backward = Callable[[float], float]
 """Adds this process's gradients, times the scale that it is given, to the weights; the loss over all processes."""
@@ -24,12 +20,12 @@ class Optimiser:
     """One step at a time; every process takes the same one."""
 
     def __init__(
-        self, weights: Sequence[Tensor], *, settings: Optimisation, accelerator: Accelerator, is_float16: bool
+        self, weights: Sequence[Tensor], *, settings: Optimisation, accelerator: Accelerator, dtype: torch.dtype | None
     ) -> None:
         self.adamw = torch.optim.AdamW(
             weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self.loss_scale = FLOAT16_LOSS_SCALE if is_float16 else 1.0
+        self.loss_scale = LossScale.of(dtype)
         self._weights = list(weights)
         self._settings = settings
         self._accelerator = accelerator
@@ -39,10 +35,7 @@ class Optimiser:
 
         Raises `Diverged`, the weights as they were, if either is not finite.
         """
-        loss, grad_norm = self._gradients(backward)
-        while math.isfinite(loss) and not math.isfinite(grad_norm) and self.loss_scale > 1:
-            self.loss_scale /= 4
-            loss, grad_norm = self._gradients(backward)
+        loss, grad_norm = self.loss_scale.settle(lambda scale: self._gradients(backward, scale=scale))
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise Diverged(number, loss, grad_norm)
         for group in self.adamw.param_groups:
@@ -50,10 +43,10 @@ class Optimiser:
         self.adamw.step()
         return loss, grad_norm
 
-    def _gradients(self, backward: Backward) -> tuple[float, float]:
+    def _gradients(self, backward: Backward, *, scale: float) -> tuple[float, float]:
         """Leaves the clipped gradients at the weights; the loss and the norm before clipping."""
         self.adamw.zero_grad()
-        loss = backward(self.loss_scale)
+        loss = backward(scale)
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._weights]
         if self._accelerator.num_processes > 1:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -61,5 +54,5 @@ class Optimiser:
             sizes = [weights.numel() for weights in self._weights]
             gradients = [part.view_as(w) for w, part in zip(self._weights, torch.split(summed, sizes), strict=True)]
         for weights, gradient in zip(self._weights, gradients, strict=True):
-            weights.grad = gradient if self.loss_scale == 1 else gradient / self.loss_scale
+            weights.grad = gradient if scale == 1 else gradient / scale
         return loss, clip_grad_norm_(self._weights, self._settings.max_grad_norm).item()

@@ -59,7 +59,7 @@ class FineTuning:
             list(trained.weights.values()),
             settings=recipe.optimisation,
             accelerator=accelerator,
-            is_float16=base.precision == "float16",
+            dtype=base.model.dtype,
         )
         self._validation = (
             ValidationSet(recipe, data.validation, base.tokenizer, max_tokens=max_tokens) if data.validation else None
@@ -108,7 +108,7 @@ class FineTuning:
             tokens=self.state.tokens + sum(len(example) for batch in batches for example in batch),
             elapsed_s=self._elapsed_s,
             stream=self.stream.state,
-            loss_scale=self._optimiser.loss_scale,
+            loss_scale=self._optimiser.loss_scale.value,
         )
         if number % self.recipe.log_every_steps == 0:
             self._log_step(loss, grad_norm=grad_norm, rate=rate, progress=progress)
@@ -184,7 +184,7 @@ class FineTuning:
         if len({state and (state.fingerprint, state.step) for state in gather_object([found])}) > 1:
             raise RunMismatch(f"the processes see different checkpoints in {self.out_dir}: they must share that folder")
         if checkpoint is None or found is None:
-            state = RunState(fingerprint=self._fingerprint, loss_scale=self._optimiser.loss_scale)
+            state = RunState(fingerprint=self._fingerprint, loss_scale=self._optimiser.loss_scale.value)
         elif found.fingerprint != self._fingerprint:
             raise RunMismatch(
                 f"{self.out_dir} holds a run of another recipe, on other tasks, or from another base model: "
@@ -193,7 +193,7 @@ class FineTuning:
         else:
             state = load_checkpoint(checkpoint, self.trained.weights, self._optimiser.adamw)
             self.stream.restore(state.stream)
-            self._optimiser.loss_scale = state.loss_scale
+            self._optimiser.loss_scale.value = state.loss_scale
         if self._accelerator.is_main_process:
             self._log.forget_after(state.step, validated_step=state.validated_step)
         return state

@@ -359,6 +359,19 @@ def test_cancelling_stops_what_is_not_finished_and_resuming_goes_on(
         assert (job.max_steps, job.settings.adaptation.max_steps) == (3, 3)
 
 
+def test_a_seed_that_was_cut_short_has_no_score(
+    client: TestClient, create: Callable[..., Body], jobs_of: Callable[..., list[str]], body: Body, worker: Worker
+):
+    experiment = create(body)
+    worker.succeed(jobs_of(experiment, 0, 3)[0])
+    cells = client.get(experiment["links"]["report"]).json()["cells"]
+    assert cells[0]["pass_at_2"]["mean"] is not None
+    client.post(experiment["links"]["cancel"])
+    cells = client.get(experiment["links"]["report"]).json()["cells"]
+    assert cells[0]["pass_at_2"]["mean"] is None, "an absent answer is wrong, not left out"
+    assert cells[0]["seconds"]["mean"] is not None
+
+
 def test_a_job_that_is_being_cancelled_leaves_no_hole(
     client: TestClient, create: Callable[..., Body], jobs_of: Callable[..., list[str]], body: Body, worker: Worker
 ):

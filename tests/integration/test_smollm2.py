@@ -21,7 +21,8 @@ from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
 from arc_engine.base_models.trimming import trim
 from arc_engine.datasets.sources import load_tasks
-from arc_engine.sampling.protocol import AdapterFolder
+from arc_engine.prompts.writer import PromptWriter
+from arc_engine.sampling.protocol import AdapterFolder, Prompt, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import AdaptationSettings, PromptSettings, SolveSettings
 from arc_engine.solving import answer
@@ -74,13 +75,23 @@ def test_from_the_wheel_to_an_answer(smollm2: Path, tmp_path: Path) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in adaptation.adapter.tensors.values())
     adaptation.adapter.save(tmp_path / "adapter")
 
+    sampler = TorchSampler(load=lambda _: base)
+    adapter_folder = AdapterFolder("smollm2", tmp_path / "adapter", rank=adaptation.adapter.rank)
+    question = PromptWriter.of(PromptSettings(), base.tokenizer).question(task.train, task.test[0])
+    greedy = SamplingParameters(num_samples=1, temperature=0, top_p=1, max_new_tokens=8, stop_token_id=None)
+    (adapted,), (plain,) = (
+        sampler.sample([Prompt(question.ids, seed=0)], base=merged, adapter=given, parameters=greedy)
+        for given in (adapter_folder, None)
+    )
+    assert abs(adapted[0].log_probability - plain[0].log_probability) > 0.01, "the adapter is sampled with"
+
     sampling = {"backend": "torch", "num_views": 2, "max_new_tokens": 16}
     found = answer(
         task,
-        sampler=TorchSampler(load=lambda _: base),
+        sampler=sampler,
         tokenizer=base.tokenizer,
         base=merged,
-        adapter=AdapterFolder("smollm2", tmp_path / "adapter", rank=adaptation.adapter.rank),
+        adapter=adapter_folder,
         settings=SolveSettings.model_validate({"sampling": sampling}),
         max_positions=base.max_positions,
     )

@@ -6,7 +6,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from torch import nn
 
-from arc_engine.adaptation import trainer
+from arc_engine.adaptation import loss_scale, trainer
 from arc_engine.base_models.loading import load_base
 from arc_engine.errors import BaseModelError
 from tests.arc_engine.adaptation.adapting import adapt_to, changed, losses, numbers
@@ -145,10 +145,10 @@ def test_the_adapter_is_float32_on_a_base_in_any_precision(base, tiny_base, prec
 def test_float16_gradients_that_overflow_are_computed_again_with_a_smaller_scale(tiny_base, monkeypatch):
     base = load_base(tiny_base, device="cpu", precision="float16")
     _, steps = adapt_to(base)
-    monkeypatch.setattr(trainer, "FLOAT16_LOSS_SCALE", 2.0**40)
+    monkeypatch.setattr(loss_scale, "FLOAT16_LOSS_SCALE", 2.0**40)
     _, overflowing = adapt_to(base)
     assert losses(overflowing) == pytest.approx(losses(steps), rel=1e-2)
-    monkeypatch.setattr(trainer, "FLOAT16_LOSS_SCALE", 2.0**-26)
+    monkeypatch.setattr(loss_scale, "FLOAT16_LOSS_SCALE", 2.0**-26)
     _, vanishing = adapt_to(base)
     assert vanishing[0].grad_norm < 0.5 * steps[0].grad_norm, "which is what the scale is for"
 
