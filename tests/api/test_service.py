@@ -142,7 +142,8 @@ def test_every_code_that_is_raised_has_its_status():
     assert codes <= set(api.problems.STATUS)
     # These are a worker's, or an operator's, to see.
     internal = {"jobs_error", "configuration_error", "stale_claim", "invalid_adapter_zip", "broker_unavailable"}
-    internal |= {"stale_common_claim", "common_adaptation_failed", "settings_conflict"}  # the latter answers as invalid_request
+    internal |= {"stale_common_claim", "common_adaptation_failed"}
+    internal |= {"settings_conflict"}  # answered as invalid_request
     raised = {
         kind.code for kind in vars(jobs.errors).values() if isinstance(kind, type) and issubclass(kind, JobsError)
     }
