@@ -60,12 +60,12 @@ def test_waiting_for_another_worker_does_not_use_up_the_jobs_time(
 ):
     first, second = desk.submit_batch(TASKS, settings=settings(SHARED))
     trainer, waiter = desk.claim_for_adapting(first), desk.claim_for_adapting(second)
-    hurried = new_workshop(job_timeout_s=2.0, models=WarmModels())
+    hurried = new_workshop(job_timeout_s=5.0, models=WarmModels())  # time enough to load a model, not to wait
     waiting = threading.Thread(target=adapt_job, args=(waiter,), kwargs={"workshop": hurried})
 
     def be_slow() -> None:
         waiting.start()
-        time.sleep(3.5)
+        time.sleep(6.5)
 
     after_step(trainer, 1, be_slow)
     adapt_job(trainer, workshop=workshop)
