@@ -23,44 +23,61 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A distinct grid.
+class Finding:
+    """That a view found a grid: in how many completions, and the log-probability of the likeliest of them.
 
-    `votes` counts the completions that gave it; `log_probability` is that of the likeliest of them, None if none was
-    finite; `score` is the share of all completions, refused ones included; `views` are the numbers of the views that
-    found it, ascending.
+    None stands for a log-probability that is not finite.
+    """
+
+    view: int
+    votes: int
+    log_probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A distinct grid, and what speaks for it.
+
+    `findings` are in the order of their views. `view_scores` are its log-probabilities under the scoring views, where
+    it was re-scored. `score` is what its selection method gave it; before selection, the share of all completions.
     """
 
     grid: Grid
-    votes: int
-    log_probability: float | None
+    findings: tuple[Finding, ...]
     score: float
-    views: tuple[int, ...]
+    view_scores: tuple[float, ...] = ()
+
+    @property
+    def votes(self) -> int:
+        """How many completions gave it."""
+        return sum(finding.votes for finding in self.findings)
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """The numbers of the views that found it, ascending."""
+        return tuple(finding.view for finding in self.findings)
+
+    @property
+    def log_probability(self) -> float | None:
+        """Of the likeliest completion that gave it; None if none was finite."""
+        found = [f.log_probability for f in self.findings if f.log_probability is not None]
+        return max(found, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The candidates of one test input, best first as `rank` has it, and how often a completion showed no grid."""
+    """The candidates of one test input, most votes first, and how often a completion showed no grid.
+
+    `num_views` counts the views that were asked, whether they found a grid or not.
+    """
 
     candidates: tuple[Candidate, ...]
     refusals: Mapping[Refusal, int]
     num_completions: int
+    num_views: int
 
 
-@dataclass(frozen=True, slots=True)
-class Attempts:
-    """The two answers to one test input.
-
-    `attempt_2` is None when there was one candidate only, both are None when there was none. `confidence` is the score
-    of the first.
-    """
-
-    attempt_1: Grid | None
-    attempt_2: Grid | None
-    confidence: float
-
-
-def collect(readings: Iterable[Reading]) -> Tally:
+def collect(readings: Iterable[Reading], *, num_views: int) -> Tally:
     """Merges equal grids. The order of the readings does not matter."""
     readings = list(readings)
     by_grid: dict[Grid, list[Reading]] = {}
@@ -70,24 +87,26 @@ def collect(readings: Iterable[Reading]) -> Tally:
             refusals[reading.outcome] += 1
         else:
             by_grid.setdefault(reading.outcome, []).append(reading)
-    found = (_candidate(grid, same, num_completions=len(readings)) for grid, same in by_grid.items())
-    return Tally(tuple(sorted(found, key=rank)), dict(sorted(refusals.items())), len(readings))
+    found = (Candidate(grid, _findings(same), score=len(same) / len(readings)) for grid, same in by_grid.items())
+    ordered = sorted(found, key=lambda candidate: (-candidate.votes, tie_break(candidate)))
+    return Tally(tuple(ordered), dict(sorted(refusals.items())), len(readings), num_views)
 
 
-def _candidate(grid: Grid, readings: list[Reading], *, num_completions: int) -> Candidate:
-    return Candidate(
-        grid,
-        votes=len(readings),
-        log_probability=max((r.log_probability for r in readings if math.isfinite(r.log_probability)), default=None),
-        score=len(readings) / num_completions,
-        views=tuple(sorted({reading.view for reading in readings})),
-    )
+def tie_break(candidate: Candidate) -> tuple[float, float, bool, Grid]:
+    """Sort key for candidates that a selection method finds equal, best first.
 
-
-def rank(candidate: Candidate) -> tuple[float, float, bool, Grid]:
-    """Sort key, best first: score, then log-probability, then found by the identity view, then the grid itself.
-
-    The last makes the order total, so that equal candidates do not depend on the order in which they came.
+    More votes, the likelier completion, found by the identity view, then the grid itself: the last makes the order
+    total, so that equal candidates do not depend on the order in which they came.
     """
     likelihood = -math.inf if candidate.log_probability is None else candidate.log_probability
-    return -candidate.score, -likelihood, IDENTITY_VIEW not in candidate.views, candidate.grid
+    return -candidate.votes, -likelihood, IDENTITY_VIEW not in candidate.views, candidate.grid
+
+
+def _findings(readings: list[Reading]) -> tuple[Finding, ...]:
+    by_view: dict[int, list[float]] = {}
+    for reading in readings:
+        by_view.setdefault(reading.view, []).append(reading.log_probability)
+    return tuple(
+        Finding(view, len(found), max((value for value in found if math.isfinite(value)), default=None))
+        for view, found in sorted(by_view.items())
+    )

@@ -20,6 +20,9 @@ MAX_ANSWERS_PER_INPUT: Final = 4096
 MAX_SHIFTING_RANK: Final = 256
 """Inits that start from the base's own weights are exported as plain LoRA of twice the rank, and vLLM stops at 512."""
 
+SamplingMethod = Literal["greedy", "sample", "dfs"]
+SelectionMethod = Literal["vote", "hierarchical_vote", "product_of_experts", "probmul", "view_count_logprob"]
+WhenTooLong = Literal["drop_pairs", "fail"]
 LossOn = Literal["test_output", "later_outputs", "all_outputs"]
 LeaveOneOut = Literal["random", "rotate", "off"]
 Start = Literal["new", "continue", "warm"]
@@ -28,6 +31,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16", "nf4"]
 BackendSetting = Literal["auto", "vllm", "torch"]
 SchedulerName = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+RESCORING: Final[frozenset[SelectionMethod]] = frozenset({"product_of_experts", "probmul", "view_count_logprob"})
+"""Selection methods that ask the model again how likely it finds a candidate."""
 ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=200)]
 
 
@@ -217,31 +222,72 @@ class PromptSettings(_Settings):
 class SamplingSettings(_Settings):
     """How candidate grids are generated.
 
-    `num_views` times `samples_per_view` is at most 4096.
+    `num_views` times `samples_per_view` is at most 4096. Method dfs needs a `backend` of torch, or auto.
     """
 
-    backend: BackendSetting = Field(default="auto", description="auto takes vLLM where it is installed, else torch.")
-    method: Literal["sample", "greedy"] = Field(default="greedy", description="greedy decodes once per view.")
+    backend: BackendSetting = Field(
+        default="auto", description="auto takes vLLM where it is installed, torch elsewhere and for method dfs."
+    )
+    method: SamplingMethod = Field(
+        default="greedy",
+        description="greedy decodes once per view; sample draws; dfs finds every answer whose probability is at least "
+        "`min_probability` (the ARChitects, 2024).",
+    )
     num_views: int = Field(
         default=16, ge=1, le=1024, description="Views of the task under which answers are generated."
     )
-    samples_per_view: int = Field(default=1, ge=1, le=256, description="Answers per view; must be 1 for greedy.")
+    samples_per_view: int = Field(default=1, ge=1, le=256, description="Answers per view, for method sample; else 1.")
     temperature: float = Field(default=0.7, gt=0, le=5, description="For method sample.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus probability, for method sample.")
+    min_probability: float = Field(
+        default=0.1,
+        ge=1e-4,
+        lt=1,
+        description="For method dfs: answers less probable than this are not looked for. Lower finds more and takes "
+        "longer; 0.09 to 0.2 are the values in use (the ARChitects, 2024).",
+    )
+    max_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="For method dfs: tokens looked at per view, after which its search is cut; unset: no limit.",
+    )
     max_new_tokens: int | None = Field(
         default=None, ge=1, le=32_768, description="Answer limit in tokens; unset: what a 30x30 grid needs."
+    )
+    time_budget_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Seconds of generating, after which what is not finished is cut; the job goes on with what there "
+        "is. How much that is depends on the machine.",
+    )
+    grid_tokens_only: bool = Field(
+        default=True,
+        description="Generate only tokens that grids are written with, where the tokenizer has a token per cell.",
+    )
+    when_too_long: WhenTooLong = Field(
+        default="drop_pairs",
+        description="What becomes of a prompt that leaves the context no room for an answer: drop_pairs leaves out "
+        "demonstration pairs, the longest first, one at least staying; fail ends the job as failed: task_too_long.",
     )
     seed: Seed = Field(default=0, description="Seed of views and of sampling.")
 
     @property
     def num_answers(self) -> int:
-        """Answers that are generated per test input."""
+        """Answers that are asked for per test input; dfs finds as many as there are."""
         return self.num_views * self.samples_per_view
 
     @model_validator(mode="after")
-    def _greedy_decodes_once(self) -> Self:
-        if self.method == "greedy" and self.samples_per_view != 1:
-            raise ValueError("greedy gives one answer per view; samples_per_view must be 1")
+    def _only_sampling_repeats(self) -> Self:
+        if self.method != "sample" and self.samples_per_view != 1:
+            raise ValueError(f"{self.method} answers once per view; samples_per_view must be 1")
+        return self
+
+    @model_validator(mode="after")
+    def _backend_has_method(self) -> Self:
+        if self.method == "dfs" and self.backend == "vllm":
+            raise ValueError("method dfs is the torch backend's; backend must be torch or auto")
         return self
 
     @model_validator(mode="after")
@@ -257,7 +303,32 @@ class SamplingSettings(_Settings):
 class SelectionSettings(_Settings):
     """How two attempts are chosen among the candidates."""
 
-    method: Literal["vote"] = Field(default="vote", description="vote: the grids that most views agree on.")
+    method: SelectionMethod = Field(
+        default="vote",
+        description="vote: the grids that most completions gave; hierarchical_vote: the best three of every "
+        "transformation, then those that most transformations chose (MIT, 2024); product_of_experts: the grids that "
+        "are likeliest under all scoring views together; probmul: that, with the probabilities under which they were "
+        "found (both the ARChitects, 2024); view_count_logprob: number of views that found a grid plus its mean "
+        "log-probability under the scoring views.",
+    )
+    num_scoring_views: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Views under which every candidate is scored again, the same for all; for the methods after "
+        "hierarchical_vote.",
+    )
+    num_scored: int = Field(
+        default=16,
+        ge=2,
+        le=MAX_ANSWERS_PER_INPUT,
+        description="Candidates that are scored again, those with most votes; the others rank below them.",
+    )
+
+    @property
+    def rescores(self) -> bool:
+        """Whether the method needs the candidates scored again."""
+        return self.method in RESCORING
 
 
 class SolveSettings(_Settings):

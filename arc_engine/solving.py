@@ -1,123 +1,200 @@
-"""The sampling half of a job in one place: a task under many views, their completions, the two attempts."""
+"""The sampling half of jobs in one place: tasks under many views, their completions, the two attempts."""
 
-import hashlib
-import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arc_engine.candidates import Attempts, Candidate, Reading, Tally, collect
-from arc_engine.encoders import Refusal
-from arc_engine.errors import TaskTooLong
+from arc_engine.candidates import Candidate, Tally
+from arc_engine.errors import EngineError
 from arc_engine.grids import MAX_SIDE, NUM_COLOURS
 from arc_engine.prompts.writer import PromptWriter
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, Sampler, SamplingParameters
-from arc_engine.selection.vote import select
+from arc_engine.sampling.protocol import (
+    AdapterFolder,
+    DepthFirst,
+    Greedy,
+    Method,
+    Nucleus,
+    Sampler,
+    SampleRequest,
+    Samples,
+    SamplingParameters,
+    Scored,
+    ScoreRequest,
+)
+from arc_engine.selection import Attempts, Selection, select
 from arc_engine.settings import SamplingSettings, SolveSettings
+from arc_engine.task_views import TaskViews
 from arc_engine.tasks import Task
 from arc_engine.tokens import Tokenizer
-from arc_engine.views import IDENTITY_COLOURS, View, ViewDistribution
 
-__all__ = ["Answer", "Attempts", "answer", "draw_views", "tokens_of_largest_grid"]
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A task to be answered, with the adapter that was trained on it or with none."""
+
+    task: Task
+    settings: SolveSettings
+    adapter: AdapterFolder | None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What sampling found: candidates (best first) and attempts per test input, and counts over all of them.
 
-    `refusals` counts the completions that showed no grid by reason; `num_tokens` counts generated tokens.
+    `num_completions` is per test input; `refusals` counts the completions that showed no grid by reason; `num_tokens`
+    counts generated tokens; `num_cut` prompts whose search a budget ended; `num_scored` answers that were scored again.
     """
 
-    candidates: tuple[tuple[Candidate, ...], ...]
-    attempts: tuple[Attempts, ...]
+    selections: tuple[Selection, ...]
+    num_completions: tuple[int, ...]
     refusals: dict[str, int]
-    num_completions: int
     num_tokens: int
+    num_cut: int
+    num_scored: int
+    num_dropped_pairs: int
+
+    @property
+    def candidates(self) -> tuple[tuple[Candidate, ...], ...]:
+        """Per test input, best first."""
+        return tuple(selection.candidates for selection in self.selections)
+
+    @property
+    def attempts(self) -> tuple[Attempts, ...]:
+        """Per test input."""
+        return tuple(selection.attempts for selection in self.selections)
 
 
-def answer(
-    task: Task,
-    *,
-    sampler: Sampler,
-    tokenizer: Tokenizer,
-    base: Path,
-    adapter: AdapterFolder | None,
-    settings: SolveSettings,
-    max_positions: int,
-) -> Answer:
-    """Answers every test input of the task: all views of all inputs go to the sampler as one request.
+@dataclass(slots=True)
+class _Work:
+    """An assignment on its way; `error` ends it."""
 
-    `max_positions` is the model's context in tokens. Raises `EncoderUnsupported` or `PromptUnsupported` when the
-    tokenizer cannot write the prompt, `TaskTooLong` when a prompt leaves no room for an answer, and what the sampler
-    raises.
+    assignment: Assignment
+    views: TaskViews
+    scoring_views: TaskViews
+    samples: tuple[Samples, ...] = ()
+    tallies: tuple[Tally, ...] = ()
+    num_scored: int = 0
+    error: EngineError | None = None
+
+
+def answer(assignment: Assignment, *, sampler: Sampler, tokenizer: Tokenizer, base: Path, max_positions: int) -> Answer:
+    """`answer_all` for one; raises the error."""
+    [found] = answer_all([assignment], sampler=sampler, tokenizer=tokenizer, base=base, max_positions=max_positions)
+    if isinstance(found, EngineError):
+        raise found
+    return found
+
+
+def answer_all(
+    assignments: Sequence[Assignment], *, sampler: Sampler, tokenizer: Tokenizer, base: Path, max_positions: int
+) -> list[Answer | EngineError]:
+    """Answers every test input of every task: one call to the sampler for all of their views, one to score again.
+
+    `max_positions` is the model's context in tokens. An assignment that cannot be answered has its error in the place
+    of its answer: `EncoderUnsupported` or `PromptUnsupported` when the tokenizer cannot write the prompt, `TaskTooLong`
+    when a prompt leaves no room for an answer, `AdapterRefused`. Raises `SamplerFailed`.
     """
-    writer = PromptWriter.of(settings.prompt, tokenizer)
-    views = draw_views(settings.sampling.num_views, seed=settings.sampling.seed, num_pairs=len(task.train))
-    prompts = _prompts(task, views, writer=writer, seed=settings.sampling.seed)
-    room = max_positions - max(len(prompt.ids) for prompt in prompts)
-    needed = writer.num_answer_tokens(((0,),))
-    if room < needed:
-        raise TaskTooLong(
-            f"the longest prompt has {max_positions - room} tokens, which leaves {max(room, 0)} of the model's "
-            f"{max_positions} for an answer; the smallest grid needs {needed}"
+    works = [_prepared(assignment, tokenizer=tokenizer, max_positions=max_positions) for assignment in assignments]
+    going = [work for work in works if isinstance(work, _Work)]
+    _sample(going, sampler=sampler, base=base)
+    _score([work for work in going if work.error is None], sampler=sampler, base=base)
+    return [work if isinstance(work, EngineError) else work.error or _answer(work) for work in works]
+
+
+def _prepared(assignment: Assignment, *, tokenizer: Tokenizer, max_positions: int) -> _Work | EngineError:
+    sampling, selection = assignment.settings.sampling, assignment.settings.selection
+    try:
+        writer = PromptWriter.of(assignment.settings.prompt, tokenizer)
+        views, scoring_views = (
+            TaskViews.of(
+                assignment.task,
+                num_views=num_views,
+                seed=sampling.seed,
+                writer=writer,
+                max_positions=max_positions,
+                when_too_long=sampling.when_too_long,
+            )
+            for num_views in (sampling.num_views, selection.num_scoring_views)
         )
-    parameters = _parameters(settings.sampling, writer=writer)
-    completions = sampler.sample(prompts, base=base, adapter=adapter, parameters=parameters)
-    tallies = [
-        _tally(completions[start : start + len(views)], views, writer=writer)
-        for start in range(0, len(prompts), len(views))
+    except EngineError as error:
+        return error
+    return _Work(assignment, views, scoring_views)
+
+
+def _sample(works: Sequence[_Work], *, sampler: Sampler, base: Path) -> None:
+    requests = [
+        SampleRequest(
+            work.views.prompts(),
+            work.assignment.adapter,
+            _parameters(work.assignment.settings.sampling, writer=work.views.writer),
+        )
+        for work in works
     ]
+    for work, sampled in zip(works, sampler.sample(requests, base=base) if requests else [], strict=True):
+        if isinstance(sampled, EngineError):
+            work.error = sampled
+        else:
+            work.samples = sampled
+            work.tallies = work.views.tallies(sampled)
+
+
+def _score(works: Iterable[_Work], *, sampler: Sampler, base: Path) -> None:
+    asked = [
+        (work, questions)
+        for work in works
+        if work.assignment.settings.selection.rescores
+        and (
+            questions := work.scoring_views.questions(
+                work.tallies, num_scored=work.assignment.settings.selection.num_scored
+            )
+        )
+    ]
+    requests = [ScoreRequest(questions, work.assignment.adapter) for work, questions in asked]
+    results: list[Scored] = sampler.score(requests, base=base) if requests else []
+    for (work, questions), scored in zip(asked, results, strict=True):
+        if isinstance(scored, EngineError):
+            work.error = scored
+        else:
+            work.tallies = work.scoring_views.rescored(work.tallies, scored)
+            work.num_scored = sum(len(question.answers) for question in questions)
+
+
+def _answer(work: _Work) -> Answer:
+    method, views = work.assignment.settings.selection.method, work.views.views
     refusals: Counter[str] = Counter()
-    for tally in tallies:
+    for tally in work.tallies:
         refusals.update({reason.value: count for reason, count in tally.refusals.items()})
+    completions = [completion for samples in work.samples for completion in samples.completions]
     return Answer(
-        candidates=tuple(tally.candidates for tally in tallies),
-        attempts=tuple(select(tally.candidates) for tally in tallies),
+        selections=tuple(select(tally, method=method, views=views) for tally in work.tallies),
+        num_completions=tuple(tally.num_completions for tally in work.tallies),
         refusals=dict(refusals),
-        num_completions=sum(tally.num_completions for tally in tallies),
-        num_tokens=sum(len(completion.ids) + completion.finished for found in completions for completion in found),
+        num_tokens=sum(len(completion.ids) + completion.finished for completion in completions),
+        num_cut=sum(samples.cut for samples in work.samples),
+        num_scored=work.num_scored,
+        num_dropped_pairs=work.views.num_dropped_pairs,
     )
-
-
-def draw_views(num_views: int, *, seed: int, num_pairs: int) -> tuple[View, ...]:
-    """The identity, then distinct random views; fewer views with the same seed are the first of these."""
-    rng = random.Random(seed)
-    views = {View(0, IDENTITY_COLOURS, tuple(range(num_pairs))): None}
-    while len(views) < num_views:  # ends: there are 8 * 10! views at least
-        views[ViewDistribution().draw(rng, num_pairs=num_pairs)] = None
-    return tuple(views)
-
-
-def _prompts(task: Task, views: Sequence[View], *, writer: PromptWriter, seed: int) -> list[Prompt]:
-    """Test input by test input, the views of each in order."""
-    shown = [view.apply_task(task) for view in views]
-    return [
-        Prompt(
-            writer.question(seen.train, seen.test[index]).ids,
-            seed=_prompt_seed(seed, test_index=index, view=number),
-        )
-        for index in range(len(task.test))
-        for number, seen in enumerate(shown)
-    ]
-
-
-def _prompt_seed(seed: int, *, test_index: int, view: int) -> int:
-    """A seed below 2**31 of each prompt's own, that does not depend on how many there are."""
-    digest = hashlib.sha256(f"{seed}/{test_index}/{view}".encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1
 
 
 def _parameters(settings: SamplingSettings, *, writer: PromptWriter) -> SamplingParameters:
-    greedy = settings.method == "greedy"
-    limit = settings.max_new_tokens or tokens_of_largest_grid(writer)
     return SamplingParameters(
-        num_samples=settings.samples_per_view,
-        temperature=0.0 if greedy else settings.temperature,
-        top_p=1.0 if greedy else settings.top_p,
-        max_new_tokens=limit,
+        method=_method(settings),
+        max_new_tokens=settings.max_new_tokens or tokens_of_largest_grid(writer),
         stop_token_id=writer.stop_token_id,
+        allowed_token_ids=writer.answer_alphabet() if settings.grid_tokens_only else None,
+        time_budget_s=settings.time_budget_s,
     )
+
+
+def _method(settings: SamplingSettings) -> Method:
+    match settings.method:
+        case "greedy":
+            return Greedy()
+        case "sample":
+            return Nucleus(settings.samples_per_view, settings.temperature, settings.top_p)
+        case "dfs":
+            return DepthFirst(settings.min_probability, settings.max_nodes)
 
 
 def tokens_of_largest_grid(writer: PromptWriter) -> int:
@@ -127,20 +204,3 @@ def tokens_of_largest_grid(writer: PromptWriter) -> int:
     """
     grid = tuple(tuple((3 * x + 7 * y) % NUM_COLOURS for x in range(MAX_SIDE)) for y in range(MAX_SIDE))
     return writer.num_answer_tokens(grid)
-
-
-def _tally(completions: Sequence[Sequence[Completion]], views: Sequence[View], *, writer: PromptWriter) -> Tally:
-    return collect(
-        _read(completion, number, view, writer=writer)
-        for number, (view, found) in enumerate(zip(views, completions, strict=True))
-        for completion in found
-    )
-
-
-def _read(completion: Completion, number: int, view: View, *, writer: PromptWriter) -> Reading:
-    if not completion.finished:
-        return Reading(number, Refusal.UNFINISHED, completion.log_probability)
-    outcome = writer.read(completion.ids)
-    if not isinstance(outcome, Refusal):
-        outcome = view.undo(outcome)
-    return Reading(number, outcome, completion.log_probability)

@@ -73,10 +73,27 @@ class PromptWriter:
         """A prompt for the model to continue: what a training sequence of the same grids begins with."""
         return self._tokens(self.layout.question(pairs, query, encoder=self.encoder))
 
+    def answer(self, grid: Grid) -> tuple[int, ...]:
+        """The tokens that the model generates to answer `grid`, its end included."""
+        written = self.tokenizer.encode(self.encoder.encode(grid), add_special_tokens=False)
+        return (*written, *self.layout.ends.end)
+
     def num_answer_tokens(self, grid: Grid) -> int:
         """How many tokens the model generates to answer `grid`, its end included."""
-        written = self.tokenizer.encode(self.encoder.encode(grid), add_special_tokens=False)
-        return len(written) + len(self.layout.ends.end)
+        return len(self.answer(grid))
+
+    def answer_alphabet(self) -> tuple[int, ...] | None:
+        """Every token that an answer may be written with, ascending; None where digits merge into tokens.
+
+        Gathered from grids of one colour each and from random ones of all heights and widths.
+        """
+        if self.cells_change_length():
+            return None
+        rng, colours = random.Random(0), range(NUM_COLOURS)
+        plain = [((colour,) * MAX_SIDE,) * 2 for colour in colours]
+        sizes = [(height, MAX_SIDE + 1 - height) for height in range(1, MAX_SIDE + 1)]
+        mixed = [tuple(tuple(rng.choices(colours, k=width)) for _ in range(height)) for height, width in sizes]
+        return tuple(sorted({token for grid in (*plain, *mixed) for token in self.answer(grid)}))
 
     def cells_change_length(self) -> bool:
         """Whether grids of one shape can differ in their number of tokens, as they do where digits merge into tokens.
