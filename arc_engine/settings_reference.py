@@ -24,7 +24,7 @@ Everything that a client may say about how a task is solved: `settings` of [`POS
 not said has the default; what is unknown or out of range is refused when the job is submitted, with its place named.
 The job keeps them with every default filled in, and `GET /jobs/{id}` shows them.
 
-This page is generated from `arc_engine/settings.py` by `python -m arc_engine.settings_reference docs/settings.md`.
+This page is generated from `arc_engine/settings/` by `python -m arc_engine.settings_reference docs/settings.md`.
 Every setting in it has a test that shows what it changes, and that it changes nothing else (`tests/settings/`).
 """
 _TYPES: Final = {"integer": "whole number", "number": "number", "string": "text", "array": "list of texts"}

@@ -1,55 +1,25 @@
-"""Everything a client may say about how a task is solved.
-
-One tree of pydantic models: the API validates it, the job's row stores it with every default filled in, the worker
-reads it back. Unknown fields are refused. Where a default comes from somebody's work, the description names it.
-"""
+"""How an adapter is trained."""
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from arc_engine.encoders import parse_encoder
-from arc_engine.prompts import PromptVersion
+from arc_engine.settings.model import Seed, Settings
 from arc_engine.views import ViewDistribution
-
-DEFAULT_BASE_MODEL: Final = "arc-mini"
-BUNDLED_BASE_MODELS: Final = (DEFAULT_BASE_MODEL, "arc-mini-ft")
-"""What comes with the package; these names mean the same in every installation."""
-MAX_ANSWERS_PER_INPUT: Final = 4096
 
 MAX_SHIFTING_RANK: Final = 256
 """Inits that start from the base's own weights are exported as plain LoRA of twice the rank, and vLLM stops at 512."""
 
-SamplingMethod = Literal["greedy", "sample", "dfs"]
-SelectionMethod = Literal["vote", "hierarchical_vote", "product_of_experts", "probmul", "view_count_logprob"]
-WhenTooLong = Literal["drop_pairs", "fail"]
 LossOn = Literal["test_output", "later_outputs", "all_outputs"]
 LeaveOneOut = Literal["random", "rotate", "off"]
 Start = Literal["new", "continue", "warm"]
 Scope = Literal["per_task", "shared", "groups"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "nf4"]
-BackendSetting = Literal["auto", "vllm", "torch"]
 SchedulerName = Literal["linear", "cosine", "constant", "constant_with_warmup"]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-RESCORING: Final[frozenset[SelectionMethod]] = frozenset({"product_of_experts", "probmul", "view_count_logprob"})
-"""Selection methods that ask the model again how likely it finds a candidate."""
 ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=200)]
 
 
-def _known_encoder(expression: str) -> str:
-    parse_encoder(expression)
-    return expression
-
-
-GridEncoderName = Annotated[str, AfterValidator(_known_encoder)]
-"""A text that `parse_encoder` reads."""
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class AugmentationSettings(_Settings):
+class AugmentationSettings(Settings):
     """Under which views the task is trained on."""
 
     dihedral: bool = Field(default=True, description="Rotate and mirror the grids (8 symmetries of the square).")
@@ -69,7 +39,7 @@ class AugmentationSettings(_Settings):
         )
 
 
-class ExampleSettings(_Settings):
+class ExampleSettings(Settings):
     """Which training sequences are made of the task's demonstration pairs, and which of their tokens are targets."""
 
     leave_one_out: LeaveOneOut = Field(
@@ -91,14 +61,14 @@ class ExampleSettings(_Settings):
     )
 
 
-class WarmupSettings(_Settings):
+class WarmupSettings(Settings):
     """The common warm-up of `start` warm: one adapter, trained on all tasks of the batch before each goes its way."""
 
     steps: int = Field(default=100, ge=1, le=100_000, description="Optimizer steps of the common warm-up.")
     batch_size: int = Field(default=16, ge=1, le=256, description="Sequences per step of the common warm-up.")
 
 
-class AdaptationSettings(_Settings):
+class AdaptationSettings(Settings):
     """Test-time fine-tuning: how the LoRA adapter is trained on the task's own pairs.
 
     `start` warm needs `scope` per_task, `start` continue `init` default. `init` pissa and olora need `start` new, and a
@@ -203,147 +173,3 @@ class AdaptationSettings(_Settings):
         if self.init == "orthogonal" and self.lora_rank % 2:
             raise ValueError(f"init orthogonal takes an even lora_rank, not {self.lora_rank}")
         return self
-
-
-class PromptSettings(_Settings):
-    """How the task is written for the model."""
-
-    version: PromptVersion = Field(
-        default="compact",
-        description="Layout of the prompt: compact has one marker per grid; chat is verbose and goes through the "
-        "tokenizer's chat template.",
-    )
-    grid_encoder: GridEncoderName = Field(
-        default="MinimalGridEncoder()",
-        description="Nested encoders, for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder())).",
-    )
-
-
-class SamplingSettings(_Settings):
-    """How candidate grids are generated.
-
-    `num_views` times `samples_per_view` is at most 4096. Method dfs needs a `backend` of torch, or auto.
-    """
-
-    backend: BackendSetting = Field(
-        default="auto", description="auto takes vLLM where it is installed, torch elsewhere and for method dfs."
-    )
-    method: SamplingMethod = Field(
-        default="greedy",
-        description="greedy decodes once per view; sample draws; dfs finds every answer whose probability is at least "
-        "`min_probability` (the ARChitects, 2024).",
-    )
-    num_views: int = Field(
-        default=16, ge=1, le=1024, description="Views of the task under which answers are generated."
-    )
-    samples_per_view: int = Field(default=1, ge=1, le=256, description="Answers per view, for method sample; else 1.")
-    temperature: float = Field(default=0.7, gt=0, le=5, description="For method sample.")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus probability, for method sample.")
-    min_probability: float = Field(
-        default=0.1,
-        ge=1e-4,
-        lt=1,
-        description="For method dfs: answers less probable than this are not looked for. Lower finds more and takes "
-        "longer; 0.09 to 0.2 are the values in use (the ARChitects, 2024).",
-    )
-    max_nodes: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000_000,
-        description="For method dfs: tokens looked at per view, after which its search is cut; unset: no limit.",
-    )
-    max_new_tokens: int | None = Field(
-        default=None, ge=1, le=32_768, description="Answer limit in tokens; unset: what a 30x30 grid needs."
-    )
-    time_budget_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        description="Seconds of generating, after which what is not finished is cut; the job goes on with what there "
-        "is. How much that is depends on the machine.",
-    )
-    grid_tokens_only: bool = Field(
-        default=True,
-        description="Generate only tokens that grids are written with, where the tokenizer has a token per cell.",
-    )
-    when_too_long: WhenTooLong = Field(
-        default="drop_pairs",
-        description="What becomes of a prompt that leaves the context no room for an answer: drop_pairs leaves out "
-        "demonstration pairs, the longest first, one at least staying; fail ends the job as failed: task_too_long.",
-    )
-    seed: Seed = Field(default=0, description="Seed of views and of sampling.")
-
-    @property
-    def num_answers(self) -> int:
-        """Answers that are asked for per test input; dfs finds as many as there are."""
-        return self.num_views * self.samples_per_view
-
-    @model_validator(mode="after")
-    def _only_sampling_repeats(self) -> Self:
-        if self.method != "sample" and self.samples_per_view != 1:
-            raise ValueError(f"{self.method} answers once per view; samples_per_view must be 1")
-        return self
-
-    @model_validator(mode="after")
-    def _backend_has_method(self) -> Self:
-        if self.method == "dfs" and self.backend == "vllm":
-            raise ValueError("method dfs is the torch backend's; backend must be torch or auto")
-        return self
-
-    @model_validator(mode="after")
-    def _a_job_that_ends(self) -> Self:
-        if self.num_answers > MAX_ANSWERS_PER_INPUT:
-            raise ValueError(
-                f"num_views times samples_per_view is at most {MAX_ANSWERS_PER_INPUT} answers per test input, "
-                f"{self.num_views} times {self.samples_per_view} is {self.num_answers}"
-            )
-        return self
-
-
-class SelectionSettings(_Settings):
-    """How two attempts are chosen among the candidates."""
-
-    method: SelectionMethod = Field(
-        default="vote",
-        description="vote: the grids that most completions gave; hierarchical_vote: the best three of every "
-        "transformation, then those that most transformations chose (MIT, 2024); product_of_experts: the grids that "
-        "are likeliest under all scoring views together; probmul: that, with the probabilities under which they were "
-        "found (both the ARChitects, 2024); view_count_logprob: number of views that found a grid plus its mean "
-        "log-probability under the scoring views.",
-    )
-    num_scoring_views: int = Field(
-        default=8,
-        ge=1,
-        le=256,
-        description="Views under which every candidate is scored again, the same for all; for the methods after "
-        "hierarchical_vote.",
-    )
-    num_scored: int = Field(
-        default=16,
-        ge=2,
-        le=MAX_ANSWERS_PER_INPUT,
-        description="Candidates that are scored again, those with most votes; the others rank below them.",
-    )
-
-    @property
-    def rescores(self) -> bool:
-        """Whether the method needs the candidates scored again."""
-        return self.method in RESCORING
-
-
-class SolveSettings(_Settings):
-    """The settings of one job."""
-
-    base_model: str = Field(
-        default=DEFAULT_BASE_MODEL,
-        max_length=100,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-        description="Name of a registered base model.",
-    )
-    adaptation: AdaptationSettings | None = Field(
-        default_factory=AdaptationSettings,
-        description="null answers with the base model as it is: the baseline that adaptation is measured against.",
-    )
-    prompt: PromptSettings = Field(default_factory=PromptSettings)
-    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
-    selection: SelectionSettings = Field(default_factory=SelectionSettings)
