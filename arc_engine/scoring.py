@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from arc_engine.candidates import Attempts
+from arc_engine.selection import Attempts
 from arc_engine.tasks import Solution
 
 

@@ -106,20 +106,17 @@ def _prepared(assignment: Assignment, *, tokenizer: Tokenizer, max_positions: in
     sampling, selection = assignment.settings.sampling, assignment.settings.selection
     try:
         writer = PromptWriter.of(assignment.settings.prompt, tokenizer)
-        views, scoring_views = (
-            TaskViews.of(
-                assignment.task,
-                num_views=num_views,
-                seed=sampling.seed,
-                writer=writer,
-                max_positions=max_positions,
-                when_too_long=sampling.when_too_long,
-            )
-            for num_views in (sampling.num_views, selection.num_scoring_views)
+        views = TaskViews.of(
+            assignment.task,
+            num_views=max(sampling.num_views, selection.num_scoring_views),
+            seed=sampling.seed,
+            writer=writer,
+            max_positions=max_positions,
+            when_too_long=sampling.when_too_long,
         )
     except EngineError as error:
         return error
-    return _Work(assignment, views, scoring_views)
+    return _Work(assignment, views.first(sampling.num_views), views.first(selection.num_scoring_views))
 
 
 def _sample(works: Sequence[_Work], *, sampler: Sampler, base: Path) -> None:

@@ -1,12 +1,13 @@
 """A task as the sampler sees it: under many views, every test input of each a prompt."""
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
-from arc_engine.candidates import Candidate, Reading, Tally, collect
+from arc_engine.candidates import Reading, Tally, collect
 from arc_engine.encoders import Refusal
 from arc_engine.errors import TaskTooLong
 from arc_engine.grids import Grid, shape
@@ -53,7 +54,9 @@ class TaskViews:
         left out helps.
         """
         fitting = task
-        while (missing := _missing_tokens(fitting, writer=writer, max_positions=max_positions)) > 0:
+        while (
+            missing := _missing_tokens(fitting, num_views, seed=seed, writer=writer, max_positions=max_positions)
+        ) > 0:
             if when_too_long == "fail" or len(fitting.train) == 1:
                 raise TaskTooLong(
                     f"the task's prompt needs {max_positions + missing} tokens with its answer, the model's context is "
@@ -67,6 +70,10 @@ class TaskViews:
             seed=seed,
             num_dropped_pairs=len(task.train) - len(fitting.train),
         )
+
+    def first(self, num_views: int) -> Self:
+        """The same task under the first `num_views` of the views."""
+        return replace(self, views=self.views[:num_views])
 
     def prompts(self) -> tuple[Prompt, ...]:
         """Test input by test input, the views of each in order."""
@@ -97,7 +104,7 @@ class TaskViews:
         )
 
     def rescored(self, tallies: Sequence[Tally], scores: Sequence[Sequence[float]]) -> tuple[Tally, ...]:
-        """The tallies with the answers to `questions()` as their candidates' `view_scores`."""
+        """The tallies with the answers to `questions()` as their candidates' `view_scores`; NaN becomes -inf."""
         by_view = iter(scores)
         return tuple(
             self._with_scores(tally, by_view=[next(by_view) for _ in self.views]) if tally.candidates else tally
@@ -112,11 +119,10 @@ class TaskViews:
     def _with_scores(tally: Tally, *, by_view: Sequence[Sequence[float]]) -> Tally:
         per_candidate = list(zip(*by_view, strict=True))
         scored = [
-            Candidate(candidate.grid, candidate.findings, candidate.score, view_scores)
+            replace(candidate, view_scores=tuple(-math.inf if math.isnan(value) else value for value in view_scores))
             for candidate, view_scores in zip(tally.candidates, per_candidate, strict=False)
         ]
-        rest = tally.candidates[len(scored) :]
-        return Tally((*scored, *rest), tally.refusals, tally.num_completions, tally.num_views)
+        return replace(tally, candidates=(*scored, *tally.candidates[len(scored) :]))
 
     def _readings(self, samples: Sequence[Samples]) -> list[Reading]:
         return [
@@ -134,14 +140,18 @@ class TaskViews:
         return Reading(number, outcome, completion.log_probability)
 
 
-def _missing_tokens(task: Task, *, writer: PromptWriter, max_positions: int) -> int:
+def _missing_tokens(task: Task, num_views: int, *, seed: int, writer: PromptWriter, max_positions: int) -> int:
     """How many tokens more the longest prompt would need to leave room for its answer, as far as that can be guessed.
 
-    Views change lengths where the two sides of a grid are written differently, so both ways round are measured.
+    Lengths differ with the side of the grids that is up, so both are measured; with colours and orders only where the
+    tokenizer merges digits, and then every view is.
     """
+    views: tuple[View, ...] = (View(), View(dihedral=4))
+    if writer.cells_change_length():
+        views += draw_views(num_views, seed=seed, num_pairs=len(task.train))
     return max(
         len(writer.question(seen.train, query)) + _answer_tokens(seen.train, query, writer=writer) - max_positions
-        for seen in (task, View(dihedral=4).apply_task(task))
+        for seen in (view.apply_task(task) for view in views)
         for query in seen.test
     )
 

@@ -83,17 +83,16 @@ class PromptWriter:
         return len(self.answer(grid))
 
     def answer_alphabet(self) -> tuple[int, ...] | None:
-        """Every token that an answer may be written with, ascending; None where digits merge into tokens.
+        """Every token that an answer may be written with, ascending; None where digits merge into more tokens than can
+        be known to be all.
 
-        Gathered from grids of one colour each and from random ones of all heights and widths.
+        Gathered from grids of one colour each and from random ones of all heights and widths. Other grids like these
+        show whether there are more: a tokenizer that takes digits by threes has a thousand, all of the same length.
         """
         if self.cells_change_length():
             return None
-        rng, colours = random.Random(0), range(NUM_COLOURS)
-        plain = [((colour,) * MAX_SIDE,) * 2 for colour in colours]
-        sizes = [(height, MAX_SIDE + 1 - height) for height in range(1, MAX_SIDE + 1)]
-        mixed = [tuple(tuple(rng.choices(colours, k=width)) for _ in range(height)) for height, width in sizes]
-        return tuple(sorted({token for grid in (*plain, *mixed) for token in self.answer(grid)}))
+        gathered, others = self._answer_tokens(random.Random(0)), self._answer_tokens(random.Random(1))
+        return tuple(sorted(gathered)) if others <= gathered else None
 
     def cells_change_length(self) -> bool:
         """Whether grids of one shape can differ in their number of tokens, as they do where digits merge into tokens.
@@ -113,6 +112,14 @@ class PromptWriter:
         text = self.tokenizer.decode(ids, skip_special_tokens=False)
         closing = self.tokenizer.decode(self.layout.ends.end[:-1], skip_special_tokens=False)
         return self.encoder.decode(text.removesuffix(closing))
+
+    def _answer_tokens(self, rng: random.Random) -> set[int]:
+        plain = [((colour,) * MAX_SIDE,) * 2 for colour in range(NUM_COLOURS)]
+        sizes = [(height, MAX_SIDE + 1 - height) for height in range(1, MAX_SIDE + 1)]
+        mixed = [
+            tuple(tuple(rng.choices(range(NUM_COLOURS), k=width)) for _ in range(height)) for height, width in sizes
+        ]
+        return {token for grid in (*plain, *mixed) for token in self.answer(grid)}
 
     def _tokens(self, segments: Sequence[Segment]) -> TokenizedPrompt:
         return tokenize(segments, self.tokenizer, ends=self.layout.ends)
