@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,49 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
+from arc_engine.errors import EngineError
+from arc_engine.sampling.protocol import (
+    AdapterFolder,
+    Completion,
+    Greedy,
+    Nucleus,
+    Prompt,
+    Question,
+    Sampler,
+    SampleRequest,
+    Samples,
+    SamplingParameters,
+    ScoreRequest,
+)
 
 STOP = 2  # <eos> of the tiny base
-GREEDY = SamplingParameters(num_samples=1, temperature=0.0, top_p=1.0, max_new_tokens=24, stop_token_id=STOP)
-NUCLEUS = SamplingParameters(num_samples=3, temperature=0.8, top_p=0.9, max_new_tokens=24, stop_token_id=STOP)
+GREEDY = SamplingParameters(Greedy(), max_new_tokens=24, stop_token_id=STOP)
+NUCLEUS = SamplingParameters(Nucleus(num_samples=3, temperature=0.8, top_p=0.9), max_new_tokens=24, stop_token_id=STOP)
+
+
+def continued(
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    *,
+    base: Path,
+    adapter: AdapterFolder | None = None,
+    parameters: SamplingParameters = GREEDY,
+) -> tuple[Samples, ...]:
+    """What the sampler makes of one request; raises the error of a refused one."""
+    [found] = sampler.sample([SampleRequest(tuple(prompts), adapter, parameters)], base=base)
+    if isinstance(found, EngineError):
+        raise found
+    return found
+
+
+def scored(
+    sampler: Sampler, questions: Sequence[Question], *, base: Path, adapter: AdapterFolder | None = None
+) -> tuple[tuple[float, ...], ...]:
+    """What the sampler makes of one request to score; raises the error of a refused one."""
+    [found] = sampler.score([ScoreRequest(tuple(questions), adapter)], base=base)
+    if isinstance(found, EngineError):
+        raise found
+    return found
 
 
 def make_adapter(base: Path, folder: Path, *, rank: int, seed: int, name: str | None = None) -> AdapterFolder:
@@ -49,6 +88,8 @@ def broken(adapter: AdapterFolder, folder: Path, how: str) -> AdapterFolder:
     match how:
         case "corrupted weights":
             weights.write_bytes(b"\x08\0\0\0\0\0\0\0not json")
+        case "truncated weights":
+            weights.write_bytes(weights.read_bytes()[:-100])
         case "no weights":
             weights.unlink()
         case "no configuration":
@@ -96,9 +137,11 @@ def generated(completion: Completion) -> tuple[int, ...]:
     return (*completion.ids, STOP) if completion.finished else completion.ids
 
 
-def check_greedy(found: list[list[Completion]], prompts: list[Prompt], plain: "Reference") -> None:
+def check_greedy(found: Sequence[Samples], prompts: Sequence[Prompt], plain: "Reference") -> None:
     """Token for token what transformers generates, with the log-probability of a plain forward pass."""
-    for prompt, [completion] in zip(prompts, found, strict=True):
+    for prompt, samples in zip(prompts, found, strict=True):
+        [completion] = samples.completions
+        assert not samples.cut
         assert generated(completion) == plain.greedy(prompt, max_new_tokens=24)
         expected = plain.log_probability(prompt, generated(completion))
         assert completion.log_probability == pytest.approx(expected, abs=1e-3)
