@@ -120,7 +120,12 @@ def _predictions(job: Job, test_index: int, votes: Mapping[Grid, int]) -> Predic
     if job.results is None:
         return None
     answer = job.results["test"][test_index]
-    return predictions(votes, attempts=(answer["attempt_1"], answer["attempt_2"]), settings=job.settings)
+    return predictions(
+        votes,
+        attempts=(answer["attempt_1"], answer["attempt_2"]),
+        settings=job.settings,
+        num_completions=answer.get("num_completions"),
+    )
 
 
 def _score(metrics: Metrics | None, name: str) -> float | None:

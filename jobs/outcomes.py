@@ -10,14 +10,21 @@ Rows: TypeAlias = Sequence[Sequence[int]]
 
 
 def predictions(
-    votes: Mapping[Grid, int], *, attempts: tuple[Rows | None, Rows | None], settings: Mapping[str, Any]
+    votes: Mapping[Grid, int],
+    *,
+    attempts: tuple[Rows | None, Rows | None],
+    settings: Mapping[str, Any],
+    num_completions: int | None = None,
 ) -> Predictions:
-    """What a job with these settings predicted for one test input; `votes` counts its candidates, best-ranked first."""
-    sampling = settings["sampling"]
+    """What a job predicted for one test input; `votes` counts its candidates, best-ranked first.
+
+    Jobs of earlier versions do not say their `num_completions`: it is what their settings asked for.
+    """
+    if num_completions is None:
+        sampling = settings["sampling"]
+        num_completions = sampling["num_views"] * sampling["samples_per_view"]
     first, second = (None if rows is None else tuple(map(tuple, rows)) for rows in attempts)
-    return Predictions(
-        votes, num_predictions=sampling["num_views"] * sampling["samples_per_view"], attempts=(first, second)
-    )
+    return Predictions(votes, num_predictions=num_completions, attempts=(first, second))
 
 
 def adapting_seconds(usage: Mapping[str, Any], *, num_sharing: int) -> float | None:

@@ -1,6 +1,6 @@
-"""Claiming a job, and everything that a worker may write about it.
+"""Claiming jobs, and everything that a worker may write about them.
 
-Each method but the two claims first proves that the claim still holds: same attempt, same owner, same phase, with the
+Each method but the claims first proves that the claim still holds: same attempt, same owner, same phase, with the
 row locked until the transaction ends. A worker that was too slow gets `StaleClaim` and has changed nothing.
 """
 
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Exists, delete, exists, insert, select, text, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Select, delete, insert, select, text, update
 
 from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, StepFields
 from jobs.errors import InvalidTransition, StaleClaim
-from jobs.models import AdapterRow, CandidateRow, CommonAdaptationRow, Job, StepRow
+from jobs.models import AdapterRow, CandidateRow, Job, StepRow
 from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now, storable
-from jobs.repositories.common_adaptations import OVER, CommonAdaptationRepository
+from jobs.repositories.claimable import answered_together_with, seen_to_elsewhere, waiting
+from jobs.repositories.common_adaptations import CommonAdaptationRepository
 from jobs.repositories.outbox import ring
 from jobs.states import WAITING_PHASE, Phase, Stage
 
@@ -48,14 +48,24 @@ class ClaimRepository(Repository):
         worker sees to: rung for when that is over. Steps that an earlier attempt recorded are deleted: a curve is one
         run's.
         """
-        claimed = self._claim(Phase.ADAPTING, job_id, owner=owner, lease_s=lease_s)
-        if claimed is not None:
-            self._session.execute(delete(StepRow).where(StepRow.job_id == claimed.claim.job_id))
-        return claimed
+        queued = waiting(Phase.ADAPTING, job_id)
+        if job_id is None:
+            queued = queued.where(~seen_to_elsewhere())
+        claimed = self._claim(Phase.ADAPTING, queued.limit(1), owner=owner, lease_s=lease_s)
+        for job in claimed:
+            self._session.execute(delete(StepRow).where(StepRow.job_id == job.claim.job_id))
+        return next(iter(claimed), None)
 
     def claim_for_sampling(self, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
         """Takes an adapted job, the oldest where `job_id` is None. None: there is nothing to take."""
-        return self._claim(Phase.SAMPLING, job_id, owner=owner, lease_s=lease_s)
+        adapted = waiting(Phase.SAMPLING, job_id).limit(1)
+        return next(iter(self._claim(Phase.SAMPLING, adapted, owner=owner, lease_s=lease_s)), None)
+
+    def claim_more_for_sampling(self, like: ClaimedJob, *, limit: int, owner: str, lease_s: float) -> list[ClaimedJob]:
+        """Takes up to `limit` adapted jobs, the oldest first, that one call to a sampler can answer together with
+        `like`."""
+        adapted = waiting(Phase.SAMPLING).where(answered_together_with(like.claim.job_id)).limit(limit)
+        return self._claim(Phase.SAMPLING, adapted, owner=owner, lease_s=lease_s)
 
     def renew(self, claim: Claim, *, lease_s: float) -> bool:
         """Extends the lease. True: the client asked to cancel."""
@@ -167,8 +177,13 @@ class ClaimRepository(Repository):
                 "grid": [list(row) for row in candidate.grid],
                 "votes": candidate.votes,
                 "log_probability": candidate.log_probability,
-                "score": candidate.score,
+                "score": _finite(candidate.score),
                 "views": list(candidate.views),
+                "findings": [
+                    {"view": found.view, "votes": found.votes, "log_probability": found.log_probability}
+                    for found in candidate.findings
+                ],
+                "view_scores": [_finite(score) for score in candidate.view_scores],
             }
             for test_index, ranked in enumerate(candidates)
             for rank, candidate in enumerate(ranked)
@@ -198,16 +213,12 @@ class ClaimRepository(Repository):
         self._leave_common(claim, job)
         return job.phase
 
-    def _claim(self, to: Phase, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
-        # A row that another worker is claiming right now is skipped, not waited for.
-        waiting = select(Job).where(Job.phase == WAITING_PHASE[to]).order_by(Job.created_at, Job.position).limit(1)
-        if job_id is not None:
-            waiting = waiting.where(Job.id == job_id)
-        elif to is Phase.ADAPTING:
-            waiting = waiting.where(~_seen_to_elsewhere())
-        job = self._session.scalar(locked(waiting, skip_locked=True))
-        if job is None:
-            return None
+    def _claim(self, to: Phase, jobs: Select[Job], *, owner: str, lease_s: float) -> list[ClaimedJob]:
+        # Rows that another worker is claiming right now are skipped, not waited for.
+        taken = self._session.scalars(locked(jobs, skip_locked=True)).all()
+        return [self._taken(job, to, owner=owner, lease_s=lease_s) for job in taken]
+
+    def _taken(self, job: Job, to: Phase, *, owner: str, lease_s: float) -> ClaimedJob:
         job.attempt += 1
         job.lease_owner = owner
         job.lease_expires_at = lease_until(lease_s)
@@ -244,24 +255,6 @@ class ClaimRepository(Repository):
         return cancel_requested
 
 
-def _seen_to_elsewhere() -> Exists:
-    """Whether the job takes part in a common adaptation that is not over, and that another job's worker is at.
-
-    Seconds pass between a worker's claim of a job and that of the adaptation: so it is jobs that are asked for.
-    """
-    other = aliased(Job)
-    common = CommonAdaptationRow
-    return exists().where(
-        common.batch_id == Job.batch_id,
-        common.group_index == Job.group_index,
-        common.state.not_in(OVER),
-        other.batch_id == Job.batch_id,
-        other.group_index == Job.group_index,
-        other.phase == Phase.ADAPTING,
-        other.lease_expires_at > now(),
-    )
-
-
 def _holds(claim: Claim) -> tuple[Any, ...]:
     return (
         Job.id == claim.job_id,
@@ -269,3 +262,8 @@ def _holds(claim: Claim) -> tuple[Any, ...]:
         Job.lease_owner == claim.owner,
         Job.phase == claim.phase,
     )
+
+
+def _finite(score: float) -> float | None:
+    """What JSON and the dashboards can show of a score."""
+    return score if math.isfinite(score) else None
