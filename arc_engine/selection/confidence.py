@@ -60,6 +60,14 @@ class Coefficients:
         )
         return 0.5 * (1 + math.tanh(0.5 * logit))  # the logistic function, which overflows nowhere in this form
 
+    def confidences(self, seen: Sequence[Features]) -> tuple[float, float]:
+        """The estimated probabilities that the first and the second attempt are right; 0 where there is none.
+
+        They add up to 1 at most, because one at most is right: the second has what the first leaves.
+        """
+        first, second = (*map(self.probability, seen), 0.0, 0.0)[:2]
+        return first, min(second, 1 - first)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -111,14 +119,9 @@ def features(ranked: Sequence[Candidate], *, num_views: int, method: SelectionMe
 
 
 def confidences(ranked: Sequence[Candidate], *, num_views: int, method: SelectionMethod) -> tuple[float, float]:
-    """The estimated probabilities that the first and the second candidate are right; 0 where there is none.
-
-    They add up to 1 at most, because one at most is right: the second has what the first leaves.
-    """
+    """`Coefficients.confidences` of the first two candidates, with the coefficients that come with the package."""
     coefficients = calibration().of(family_of(method))
-    found = [coefficients.probability(seen) for seen in features(ranked, num_views=num_views, method=method)]
-    first, second = (*found, 0.0, 0.0)[:2]
-    return first, min(second, 1 - first)
+    return coefficients.confidences(features(ranked, num_views=num_views, method=method))
 
 
 def _features(

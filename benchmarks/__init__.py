@@ -1,0 +1,1 @@
+"""What is measured against what. Not part of the installed package."""
