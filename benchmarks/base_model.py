@@ -24,7 +24,7 @@ from arc_engine.sampling.protocol import AdapterFolder
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.scoring import score
 from arc_engine.settings import AdaptationSettings, SamplingSettings, SolveSettings
-from arc_engine.solving import answer
+from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import Solution, Task, parse_task
 from arc_engine.tokens import tokenize
 
@@ -105,12 +105,10 @@ def _right(
     sampler = TorchSampler()
     try:
         found = answer(
-            task,
+            Assignment(task, settings, adapter),
             sampler=sampler,
             tokenizer=base.tokenizer,
             base=base.folder,
-            adapter=adapter,
-            settings=settings,
             max_positions=base.max_positions,
         )
     finally:
