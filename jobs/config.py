@@ -1,7 +1,7 @@
 """What the service is told by its environment."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import environ
 from pathlib import Path
 from typing import Final, TypeVar
@@ -14,6 +14,21 @@ MEBIBYTE: Final = 1024 * 1024
 T = TypeVar("T")
 D = TypeVar("D")
 N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True)
+class VllmConfig:
+    """Budgets of a worker's vLLM engine. None: what the engine has by itself."""
+
+    kv_cache_gib: float | None = None
+    """Memory of its key-value cache, exactly; its weights and activations come on top."""
+    max_num_seqs: int | None = None
+    """Most completions that are generated at a time."""
+    max_loras: int | None = None
+    """Most adapters in use at a time."""
+    startup_limit_s: float | None = None
+    request_limit_s: float | None = None
+    """Longest call, for however many jobs it is; an engine that takes longer is taken for hanging."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,9 @@ class ServiceConfig:
     max_attempts: int = 3
     """A job whose worker is lost this often has failed."""
     job_timeout_s: float = 3600.0
+    sample_pack: int = 4
+    """Most jobs that one call to the sampler answers."""
+    vllm: VllmConfig = field(default_factory=VllmConfig)
     models_dir: Path | None = None
     """Folder of models and adapters that base models may name as `local:NAME`; none means that there are none."""
     max_body_bytes: int = 5 * MEBIBYTE
@@ -54,6 +72,14 @@ class ServiceConfig:
             lease_s=reader.positive("LEASE_S", float, cls.lease_s),
             max_attempts=reader.positive("MAX_ATTEMPTS", int, cls.max_attempts),
             job_timeout_s=reader.positive("JOB_TIMEOUT_S", float, cls.job_timeout_s),
+            sample_pack=reader.positive("SAMPLE_PACK", int, cls.sample_pack),
+            vllm=VllmConfig(
+                kv_cache_gib=reader.positive("VLLM_KV_CACHE_GIB", float, None),
+                max_num_seqs=reader.positive("VLLM_MAX_NUM_SEQS", int, None),
+                max_loras=reader.positive("VLLM_MAX_LORAS", int, None),
+                startup_limit_s=reader.positive("VLLM_STARTUP_LIMIT_S", float, None),
+                request_limit_s=reader.positive("VLLM_REQUEST_LIMIT_S", float, None),
+            ),
             max_body_bytes=reader.positive("MAX_BODY_BYTES", int, cls.max_body_bytes),
             max_tasks=reader.positive("MAX_TASKS", int, cls.max_tasks),
             max_experiment_jobs=reader.positive("MAX_EXPERIMENT_JOBS", int, cls.max_experiment_jobs),
@@ -85,7 +111,7 @@ class _Reader:
         value = self._value(name)
         return parse(value) if value else default
 
-    def positive(self, name: str, parse: Callable[[str], N], default: N) -> N:
+    def positive(self, name: str, parse: Callable[[str], N], default: D) -> N | D:
         value = self._value(name)
         if not value:
             return default

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from arc_engine.adaptation.adapter import Adapter
+from arc_engine.sampling.protocol import AdapterFolder
 from jobs.adapter_zip import pack, unpack
-from jobs.claims import AdapterRecord
+from jobs.claims import AdapterRecord, ClaimedJob
 from worker.workshop import Workshop
 
 
@@ -35,3 +36,15 @@ def load(adapter: AdapterRecord, *, workshop: Workshop) -> Adapter:
     """The stored adapter in memory."""
     with unpacked(adapter, name="adapter", workshop=workshop) as folder:
         return Adapter.load(folder)
+
+
+@contextmanager
+def fetched(job: ClaimedJob, *, workshop: Workshop) -> Iterator[AdapterFolder | None]:
+    """The job's adapter for the sampler, under a name and path of this attempt's own: vLLM's prefix cache goes by
+    them."""
+    if job.adapter is None or job.settings.adaptation is None:
+        yield None
+        return
+    name = f"{job.claim.job_id}-{job.claim.attempt}"
+    with unpacked(job.adapter, name=name, workshop=workshop) as folder:
+        yield AdapterFolder(name=name, path=folder, rank=job.adapter.config["r"])

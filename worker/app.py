@@ -1,15 +1,16 @@
 """The worker that adapts and samples: `celery -A worker.app worker -Q adapt,sample,prepare --pool solo`.
 
 A message says that a job waits, and names the one it was sent for. Whoever hears it takes the job that has waited
-longest, so that a job whose own message was lost waits no longer than the others. Messages are handled one at a time,
-because a GPU is busy with one thing at a time; more GPUs, more workers. The queues take turns, so that a base model
-that is to be prepared waits for the job in hand, not for all that were queued before.
+longest, so that a job whose own message was lost waits no longer than the others; of jobs that wait to be answered it
+takes some more, which one call to the sampler can answer together. Messages are handled one at a time, because a GPU is
+busy with one thing at a time; more GPUs, more workers. The queues take turns, so that a base model that is to be
+prepared waits for the job in hand, not for all that were queued before.
 """
 
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -25,10 +26,10 @@ from jobs.doorbells import ADAPT, PREPARE, SAMPLE, Doorbell, celery_app, relay_o
 from jobs.errors import BrokerUnavailable
 from jobs.repositories import ClaimRepository
 from worker.logs import configure_logs
-from worker.pipeline import adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_jobs
 from worker.preparing import prepare
 from worker.record import JobRecord
-from worker.warm import WarmModels
+from worker.warm import WarmModels, vllm_options
 from worker.workshop import Workshop
 
 configure_logs()
@@ -40,7 +41,7 @@ config.work_dir.mkdir(parents=True, exist_ok=True)
 owner = f"{socket.gethostname()}:{os.getpid()}"
 sessions = make_session_factory(make_engine(config.database_url))
 workshop = Workshop(
-    models=WarmModels(),
+    models=WarmModels(vllm=vllm_options(config.vllm)),
     artifacts=ArtifactStore(config.artifacts_dir),
     work_dir=config.work_dir,
     job_timeout_s=config.job_timeout_s,
@@ -54,13 +55,28 @@ doorbell = Doorbell(app)
 @app.task(name=ADAPT)
 def adapt(job_id: str) -> None:
     """Claims the queued job that has waited longest and adapts the base model to its task."""
-    _take(ClaimRepository.claim_for_adapting, adapt_job, rung_for=job_id)
+    with transaction(sessions) as session:
+        claimed = ClaimRepository(session).claim_for_adapting(None, owner=owner, lease_s=config.lease_s)
+    if claimed is None:
+        log.info("nothing to claim", rung_for=job_id)
+        return
+    job, attempt = str(claimed.claim.job_id), claimed.claim.attempt
+    with bound_contextvars(job_id=job, task_id=claimed.task_id, attempt=attempt):
+        adapt_job(_record(claimed), workshop=workshop)
+        _ring_on([claimed])
 
 
 @app.task(name=SAMPLE)
 def sample(job_id: str) -> None:
-    """Claims the adapted job that has waited longest and answers its task."""
-    _take(ClaimRepository.claim_for_sampling, sample_job, rung_for=job_id)
+    """Claims the adapted job that has waited longest, with others that can be answered by the same call, and answers
+    their tasks."""
+    with transaction(sessions) as session:
+        pack = _sampling_pack(ClaimRepository(session))
+    if not pack:
+        log.info("nothing to claim", rung_for=job_id)
+        return
+    sample_jobs([_record(claimed) for claimed in pack], workshop=workshop)
+    _ring_on(pack)
 
 
 @app.task(name=PREPARE)
@@ -69,22 +85,22 @@ def prepare_base_model(name: str) -> None:
     prepare(name, sessions=sessions, bases=workshop.bases)
 
 
-def _take(claim: Callable[..., ClaimedJob | None], work: Callable[..., None], *, rung_for: str) -> None:
-    with transaction(sessions) as session:
-        claimed = claim(ClaimRepository(session), None, owner=owner, lease_s=config.lease_s)
-    if claimed is None:
-        log.info("nothing to claim", rung_for=rung_for)
-        return
-    job_id, attempt = str(claimed.claim.job_id), claimed.claim.attempt
-    with bound_contextvars(job_id=job_id, task_id=claimed.task_id, attempt=attempt):
-        work(JobRecord(claimed, sessions=sessions, lease_s=config.lease_s), workshop=workshop)
-        _ring_on(claimed)
+def _sampling_pack(claims: ClaimRepository) -> list[ClaimedJob]:
+    first = claims.claim_for_sampling(None, owner=owner, lease_s=config.lease_s)
+    if first is None:
+        return []
+    more = claims.claim_more_for_sampling(first, limit=config.sample_pack - 1, owner=owner, lease_s=config.lease_s)
+    return [first, *more]
 
 
-def _ring_on(job: ClaimedJob) -> None:
-    """Rings for whoever takes the job next; the clock does it later should the broker be away."""
+def _record(claimed: ClaimedJob) -> JobRecord:
+    return JobRecord(claimed, sessions=sessions, lease_s=config.lease_s)
+
+
+def _ring_on(jobs: Sequence[ClaimedJob]) -> None:
+    """Rings for whoever takes the jobs next; the clock does it later should the broker be away."""
     try:
-        relay_outbox(sessions, doorbell, job_ids=[job.claim.job_id])
+        relay_outbox(sessions, doorbell, job_ids=[job.claim.job_id for job in jobs])
     except BrokerUnavailable as error:
         log.warning("doorbell not rung", error=str(error))
 

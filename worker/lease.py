@@ -26,6 +26,8 @@ class StopReason(StrEnum):
     LEASE_LOST = "lease_lost"
     DEADLINE = "deadline"
     SHUTTING_DOWN = "shutting_down"
+    INTERRUPTED = "interrupted"
+    """The call that was to answer it was ended for the sake of another job."""
 
 
 URGENT: Final = frozenset({StopReason.SHUTTING_DOWN, StopReason.DEADLINE, StopReason.LEASE_LOST})
@@ -65,6 +67,10 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Renews no more; harmless when that is so already."""
         self._released.set()
         self._thread.join()
 

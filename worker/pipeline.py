@@ -1,49 +1,45 @@
 """The life of a job inside a worker, top to bottom: adapt it, later sample it.
 
-Each half gets a claimed job and leaves its record in the next state: adapted or succeeded if all went well, otherwise
-failed, cancelled, or back in its queue.
+Each half gets claimed jobs and leaves their records in the next state: adapted or succeeded if all went well, otherwise
+failed, cancelled, or back in the queue. Adapting takes one job at a time, sampling takes several by one call.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from arc_engine.adaptation.adapter import Adapter
-from arc_engine.sampling.protocol import AdapterFolder
-from arc_engine.scoring import score
 from arc_engine.settings import AdaptationSettings
-from arc_engine.solving import Answer, answer
+from arc_engine.solving import Assignment
 from jobs.artifacts import adapter_key
 from jobs.claims import AdapterRecord, ClaimedJob
-from jobs.errors import CommonAdaptationFailed, StaleClaim
+from jobs.errors import StaleClaim
 from jobs.states import Stage
-from worker.adapter_archive import load, store, unpacked
+from worker.adapter_archive import fetched, load, store
 from worker.common_adaptation import Start, common_adaptation
-from worker.lease import Lease, StopReason
-from worker.preparing import merged_folder
-from worker.record import DATABASE_AWAY, JobRecord
+from worker.holding import Held
+from worker.lease import Lease
+from worker.preparing import base_folder
+from worker.record import JobRecord
+from worker.sampling_pack import Seat, answered, results_of, usage_of
 from worker.stage import Before, StepRecorder, train
 from worker.workshop import Workshop
-
-log = structlog.get_logger()
 
 
 def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
     """adapting -> adapted: trains the job's adapter and stores it."""
-    with _held(record, workshop=workshop) as lease:
+    with Held(record, workshop=workshop) as held:
         settings = record.job.settings
-        base = _base_folder(record, workshop=workshop)
-        sampler = workshop.models.sampler(base, backend=settings.sampling.backend)
+        base = base_folder(record, bases=workshop.bases)
+        sampler = workshop.models.sampler(base, settings=settings.sampling)
         if settings.adaptation is None:
             sampler.start()
             record.finish_adapting(adapter=None, usage={"adapt_s": 0.0})
             return
         sampler.start(lora_rank=settings.adaptation.adapter_rank)  # boots while we train
-        adapter, usage = _adapter(record, settings.adaptation, base=base, lease=lease, workshop=workshop)
+        adapter, usage = _adapter(record, settings.adaptation, base=base, lease=held.lease, workshop=workshop)
         try:
             record.finish_adapting(adapter=adapter, usage=usage)
         except StaleClaim:
@@ -52,26 +48,27 @@ def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
             raise
 
 
-def sample_job(record: JobRecord, *, workshop: Workshop) -> None:
-    """sampling -> succeeded: samples candidates, selects attempts, scores them where the solution is known."""
-    with _held(record, workshop=workshop), _fetched(record.job, workshop=workshop) as adapter:
-        job, started = record.job, time.monotonic()
-        reading = workshop.models.reading(_base_folder(record, workshop=workshop))
-        found = answer(
-            job.task,
-            sampler=workshop.models.sampler(reading.folder, backend=job.settings.sampling.backend),
-            tokenizer=reading.tokenizer,
-            base=reading.folder,
-            adapter=adapter,
-            settings=job.settings,
-            max_positions=reading.max_positions,
-        )
-        usage = {
-            "sample_s": round(time.monotonic() - started, 3),
-            "sampled_tokens": found.num_tokens,
-            "refusals": dict(found.refusals),
-        }
-        record.finish_sampling(candidates=found.candidates, results=_results(found, job), usage=usage)
+def sample_jobs(records: Sequence[JobRecord], *, workshop: Workshop) -> None:
+    """sampling -> succeeded: samples candidates, selects attempts, scores them where the solution is known.
+
+    The jobs are ones that one call to the sampler can answer. What goes wrong with one of them ends that one alone.
+    """
+    with ExitStack() as stack:
+        pack = [stack.enter_context(Held(record, workshop=workshop, num_together=len(records))) for record in records]
+        seats: list[Seat] = []
+        for held in pack:
+            with held.on_its_own():
+                job = held.record.job
+                adapter = stack.enter_context(fetched(job, workshop=workshop))
+                seats.append(Seat(held, Assignment(job.task, job.settings, adapter)))
+        for seat, found, sample_s in answered(seats, workshop=workshop):
+            with seat.held.on_its_own():
+                seat.held.record.finish_sampling(
+                    candidates=found.candidates,
+                    results=results_of(found, seat.held.record.job),
+                    usage={"sample_s": sample_s, **usage_of(found)},
+                )
+                seat.held.is_over = True
 
 
 def _adapter(
@@ -122,63 +119,6 @@ def _adapted_to_task(
     return stored, usage
 
 
-@contextmanager
-def _held(record: JobRecord, *, workshop: Workshop) -> Iterator[Lease]:
-    """Keeps the lease while the block runs, and turns whatever ends the block into the job's next state."""
-    lease = Lease(
-        record,
-        timeout_s=workshop.job_timeout_s,
-        shutting_down=workshop.shutting_down,
-        interrupt=workshop.models.close,
-    )
-    try:
-        with lease:
-            yield lease
-    except StaleClaim:
-        log.warning("job taken over by another worker; dropping what we have")
-    except DATABASE_AWAY:
-        # Nothing can be recorded, and the job is not to blame: it is taken over when the lease has run out.
-        log.exception("the database is away; leaving the job to its lease")
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job's record is where it belongs
-        _let_go(record, lease.check(), error)
-    except BaseException:
-        _let_go(record, StopReason.SHUTTING_DOWN, None)
-        raise
-
-
-def _let_go(record: JobRecord, reason: StopReason | None, error: Exception | None) -> None:
-    try:
-        match reason:
-            case StopReason.CANCELLED:
-                record.cancel()
-            case StopReason.SHUTTING_DOWN:
-                record.release()
-            case StopReason.LEASE_LOST:
-                log.warning("lease lost; dropping what we have")
-            case StopReason.DEADLINE:
-                record.fail("timed_out", "the job took longer than this installation allows")
-            case None:
-                log.error("job failed", exc_info=error)
-                record.fail(*_cause(error))
-    except StaleClaim:
-        log.warning("job taken over by another worker before its end was recorded")
-
-
-def _cause(error: Exception | None) -> tuple[str, str]:
-    if isinstance(error, CommonAdaptationFailed):
-        return error.cause, f"common adaptation: {error}"
-    return getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}"
-
-
-def _base_folder(record: JobRecord, *, workshop: Workshop) -> Path:
-    """What is loaded, trained on and sampled from: the base's own adapter folded in, unless it is trained further."""
-    job, bases = record.job, workshop.bases
-    adaptation = job.settings.adaptation
-    if adaptation is not None and adaptation.start == "continue":
-        return bases.unmerged(job.base_model)
-    return merged_folder(job.settings.base_model, job.base_model, sessions=record.sessions, bases=bases)
-
-
 def _key(job: ClaimedJob) -> str:
     return adapter_key(job.claim.job_id, job.claim.attempt)
 
@@ -189,29 +129,4 @@ def _manifest(job: ClaimedJob) -> dict[str, Any]:
         "attempt": job.claim.attempt,
         "task_id": job.task_id,
         "settings": job.settings.model_dump(mode="json"),
-    }
-
-
-@contextmanager
-def _fetched(job: ClaimedJob, *, workshop: Workshop) -> Iterator[AdapterFolder | None]:
-    """The stored adapter, unpacked under a name and path of this attempt's own: vLLM's prefix cache goes by them."""
-    if job.adapter is None or job.settings.adaptation is None:
-        yield None
-        return
-    name = f"{job.claim.job_id}-{job.claim.attempt}"
-    with unpacked(job.adapter, name=name, workshop=workshop) as folder:
-        yield AdapterFolder(name=name, path=folder, rank=job.adapter.config["r"])
-
-
-def _results(found: Answer, job: ClaimedJob) -> dict[str, Any]:
-    return {
-        "test": [
-            {
-                "attempt_1": attempts.attempt_1,
-                "attempt_2": attempts.attempt_2,
-                "confidence": attempts.confidence,
-                "correct": correct,
-            }
-            for attempts, correct in zip(found.attempts, score(found.attempts, job.solution), strict=True)
-        ]
     }

@@ -12,7 +12,7 @@ from jobs.claims import BaseModelSource
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import BaseModelRepository
 from worker.base_folders import BaseFolders
-from worker.record import DATABASE_AWAY
+from worker.record import DATABASE_AWAY, JobRecord
 
 MERGE_LEASE_S: Final = 1800.0
 """A merge that has not ended by then is somebody else's to try again."""
@@ -34,6 +34,15 @@ def prepare(name: str, *, sessions: SessionFactory, bases: BaseFolders) -> None:
         raise  # whoever finds the time over takes it from here
     except Exception as error:  # noqa: BLE001 - it is recorded, and the worker has other things to do
         log.warning("base model cannot be used", base_model=name, error=str(error))
+
+
+def base_folder(record: JobRecord, *, bases: BaseFolders) -> Path:
+    """What a job loads, trains on and samples from: the base model with its own adapter folded in, unless the job
+    trains that one further. Raises `BaseModelError`."""
+    job, adaptation = record.job, record.job.settings.adaptation
+    if adaptation is not None and adaptation.start == "continue":
+        return bases.unmerged(job.base_model)
+    return merged_folder(job.settings.base_model, job.base_model, sessions=record.sessions, bases=bases)
 
 
 def merged_folder(name: str, base: BaseModelSource, *, sessions: SessionFactory, bases: BaseFolders) -> Path:

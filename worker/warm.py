@@ -1,9 +1,11 @@
-"""What a worker keeps from job to job: the merged base model, its tokenizer, and the sampling engine.
+"""What a worker keeps from job to job: the merged base model, its tokenizer, and the samplers.
 
-One base model is warm at a time: a GPU rarely holds two, and the jobs of a batch share one.
+One base model is warm at a time: a GPU rarely holds two, and the jobs of a batch share one. It has a sampler per
+backend: jobs that only torch can answer do not cost the others their engine.
 """
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -12,8 +14,11 @@ from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.base_models.precision import resolve_precision
 from arc_engine.base_models.reading import BaseReading, read_base
 from arc_engine.sampling.backends import Backend, choose, make_sampler
+from arc_engine.sampling.engine_process import Limits
 from arc_engine.sampling.protocol import Sampler
-from arc_engine.settings import BackendSetting, Precision
+from arc_engine.sampling.vllm_sampler import VllmOptions
+from arc_engine.settings import Precision, SamplingSettings
+from jobs.config import VllmConfig
 
 log = structlog.get_logger()
 
@@ -21,10 +26,11 @@ log = structlog.get_logger()
 class WarmModels:
     """Loads on first use and keeps until another base model is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, vllm: VllmOptions | None = None) -> None:
+        self._vllm = vllm
         self._base: LoadedBase | None = None
         self._reading: BaseReading | None = None
-        self._sampler: tuple[Path, Backend, Sampler] | None = None
+        self._samplers: dict[tuple[Path, Backend], Sampler] = {}
         self._lock = threading.Lock()  # close() comes from the thread that handles the shutdown signal
 
     def base(self, folder: Path, *, precision: Precision = "auto") -> LoadedBase:
@@ -42,24 +48,39 @@ class WarmModels:
             self._reading = read_base(folder)
         return self._reading
 
-    def sampler(self, folder: Path, *, backend: BackendSetting) -> Sampler:
-        """The sampler for the model in `folder`, perhaps still starting; another one's engine is closed first."""
-        chosen = choose(backend)
+    def sampler(self, folder: Path, *, settings: SamplingSettings) -> Sampler:
+        """The sampler that these settings ask for, with the model in `folder`, perhaps still starting.
+
+        Samplers with another model are closed first.
+        """
+        wanted = (folder, choose(settings))
         with self._lock:
-            if self._sampler is not None and self._sampler[:2] == (folder, chosen):
-                return self._sampler[2]
-            if self._sampler is not None:
-                self._sampler[2].close()
-            sampler = make_sampler(chosen, base=folder, load=self.base)
-            self._sampler = (folder, chosen, sampler)
-            return sampler
+            for other in [kept for kept in self._samplers if kept[0] != folder]:
+                self._samplers.pop(other).close()
+            if wanted not in self._samplers:
+                self._samplers[wanted] = make_sampler(wanted[1], base=folder, load=self.base, options=self._vllm)
+            return self._samplers[wanted]
 
     def close(self) -> None:
-        """Ends the sampling engine, in mid-request if need be."""
+        """Ends the samplers, in mid-request if need be."""
         with self._lock:
-            if self._sampler is not None:
-                self._sampler[2].close()
-                self._sampler = None
+            while self._samplers:
+                self._samplers.popitem()[1].close()
+
+
+def vllm_options(config: VllmConfig) -> VllmOptions:
+    """How engines are started here: as the installation says, and where it says nothing as the backend has it."""
+    plain = VllmOptions()
+    return replace(
+        plain,
+        kv_cache_gib=config.kv_cache_gib or plain.kv_cache_gib,
+        max_num_seqs=config.max_num_seqs or plain.max_num_seqs,
+        max_loras=config.max_loras or plain.max_loras,
+        limits=Limits(
+            startup_s=config.startup_limit_s or plain.limits.startup_s,
+            request_s=config.request_limit_s or plain.limits.request_s,
+        ),
+    )
 
 
 def _is(loaded: LoadedBase, folder: Path, *, precision: Precision) -> bool:

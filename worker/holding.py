@@ -1,0 +1,105 @@
+"""A claimed job in this worker's hands: what becomes of it, whatever happens while it is there."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from jobs.errors import CommonAdaptationFailed, StaleClaim
+from worker.lease import URGENT, Lease, StopReason
+from worker.record import DATABASE_AWAY, JobRecord
+from worker.workshop import Workshop
+
+log = structlog.get_logger()
+
+
+class Held:
+    """Keeps a job's lease while the `with` block runs, and turns whatever ends the block into the job's next state.
+
+    Several may be held together, for one call to the sampler; the time of a job counts for each of them.
+    """
+
+    def __init__(self, record: JobRecord, *, workshop: Workshop, num_together: int = 1) -> None:
+        self.record = record
+        self.lease = Lease(
+            record,
+            timeout_s=workshop.job_timeout_s * num_together,  # waiting for the others is not the job's own doing
+            shutting_down=workshop.shutting_down,
+            interrupt=workshop.models.close,
+        )
+        self.is_over = False
+        """Whether its end, or its way back to the queue, needs no more writing."""
+
+    def __enter__(self) -> Self:
+        self.lease.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.lease.release()
+        if error is not None:
+            self.end(error)
+        return isinstance(error, Exception)
+
+    @contextmanager
+    def on_its_own(self) -> Iterator[None]:
+        """What goes wrong in the block ends this job alone; those that it is held with go on."""
+        with bound_contextvars(**_names(self.record)):
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - whatever it is, the job's record is where it belongs
+                self.end(error)
+
+    def end(self, error: BaseException) -> None:
+        """Records what this makes of the job, unless it is over."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.lease.release()
+        with bound_contextvars(**_names(self.record)):
+            try:
+                self._let_go(error)
+            except StaleClaim:
+                log.warning("job taken over by another worker; dropping what we have")
+            except DATABASE_AWAY:
+                # Nothing can be recorded, and the job is not to blame: it is taken over when the lease has run out.
+                log.exception("the database is away; leaving the job to its lease")
+
+    def _let_go(self, error: BaseException) -> None:
+        if isinstance(error, (StaleClaim, *DATABASE_AWAY)):
+            raise error
+        # What is no Exception ends the process.
+        match self.lease.check() if isinstance(error, Exception) else StopReason.SHUTTING_DOWN:
+            case StopReason.CANCELLED:
+                self.record.cancel()
+            case StopReason.SHUTTING_DOWN | StopReason.INTERRUPTED:
+                self.record.release()
+            case StopReason.LEASE_LOST:
+                log.warning("lease lost; dropping what we have")
+            case StopReason.DEADLINE:
+                self.record.fail("timed_out", "the job took longer than this installation allows")
+            case None:
+                log.error("job failed", exc_info=error)
+                self.record.fail(*_cause(error))
+
+
+def note_interruption(pack: Sequence[Held]) -> None:
+    """If one job of the pack could not wait for the end of their call, the others are not to blame for what it did."""
+    if any(held.lease.check() in URGENT for held in pack):
+        for held in pack:
+            held.lease.stop(StopReason.INTERRUPTED)
+
+
+def _cause(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, CommonAdaptationFailed):
+        return error.cause, f"common adaptation: {error}"
+    return getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}"
+
+
+def _names(record: JobRecord) -> dict[str, object]:
+    """What the log calls the job."""
+    return {"job_id": str(record.claim.job_id), "task_id": record.job.task_id, "attempt": record.claim.attempt}
