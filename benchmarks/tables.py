@@ -39,16 +39,19 @@ def written(page: str, *, sampling: Results | None, calibration: Results | None)
 def _conditions(sampling: Results) -> str:
     machine, plan, counts = sampling["machine"], sampling["plan"], sampling["figures"]
     device = f", {machine['gpu']}" if machine["gpu"] else ""
-    failed = f" {counts['num_not_adapted']} could not be adapted to." if counts["num_not_adapted"] else ""
-    versions = ", ".join(f"{name} {version}" for name, version in sampling["versions"].items())
-    return (
-        f"`{sampling['command']}`, {sampling['date']}: {counts['num_tasks']} tasks of `{plan['source']}` with the "
-        f"shortest prompts, {counts['num_test_inputs']} test inputs, {plan['base']} adapted to each for {plan['steps']} "
-        f"steps ({counts['adapt_s']:.0f} s a task), {plan['num_views']} views, seed {plan['seed']}.{failed} "
-        f"Depth-first searches stop after {plan['max_nodes']:,} nodes per view. {machine['cpu']}, {machine['cores']} "
-        f"cores, {machine['memory_gib']:g} GiB{device}; {counts['num_workers']} tasks at a time, one thread each. "
-        f"{versions}.\n"
-    )
+    sentences = [
+        f"`{sampling['command']}`, {sampling['date']}.",
+        f"{counts['num_tasks']} tasks of `{plan['source']}` with the shortest prompts,",
+        f"{counts['num_test_inputs']} test inputs.",
+        f"{plan['base']} adapted to each for {plan['steps']} steps, {counts['adapt_s']:.0f} s a task.",
+        f"{counts['num_not_adapted']} could not be adapted to." if counts["num_not_adapted"] else "",
+        f"{plan['num_views']} views; depth-first searches stop after {plan['max_nodes']:,} nodes per view.",
+        f"Seed {plan['seed']}.",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB{device};",
+        f"{counts['num_workers']} tasks at a time, one thread each.",
+        ", ".join(f"{name} {version}" for name, version in sampling["versions"].items()) + ".",
+    ]
+    return " ".join(filter(None, sentences)) + "\n"
 
 
 def _sampling(sampling: Results) -> str:
