@@ -1,6 +1,8 @@
 import dataclasses
 import random
+import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,30 @@ import pytest
 import torch
 
 from arc_engine.base_models.loading import LoadedBase, load_base
-from arc_engine.errors import AdapterRefused, SamplerFailed, TaskTooLong
-from arc_engine.sampling.protocol import AdapterFolder, Prompt, SamplingParameters
+from arc_engine.errors import AdapterRefused, EngineError, SamplerFailed, TaskTooLong
+from arc_engine.sampling.protocol import (
+    AdapterFolder,
+    DepthFirst,
+    Method,
+    Nucleus,
+    Prompt,
+    Question,
+    SampleRequest,
+    SamplingParameters,
+    ScoreRequest,
+)
+from arc_engine.sampling.torch_batches import BatchLimits
 from arc_engine.sampling.torch_sampler import TorchSampler
-from tests.arc_engine.sampling.reference import GREEDY, NUCLEUS, broken, check_greedy, generated
+from tests.arc_engine.sampling.reference import (
+    GREEDY,
+    NUCLEUS,
+    STOP,
+    broken,
+    check_greedy,
+    continued,
+    generated,
+    scored,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +46,10 @@ def sampler(loaded: LoadedBase) -> TorchSampler:
     return TorchSampler(load=lambda _: loaded)
 
 
+def endless(parameters: SamplingParameters = GREEDY, **changes: Any) -> SamplingParameters:
+    return dataclasses.replace(parameters, stop_token_id=None, **changes)
+
+
 @pytest.mark.parametrize("rank", [None, 4, 8])
 def test_greedy_equals_transformers_token_for_token(
     rank: int | None,
@@ -34,69 +60,89 @@ def test_greedy_equals_transformers_token_for_token(
     reference: Callable[..., Any],
 ) -> None:
     adapter = adapters[rank] if rank else None
-    found = sampler.sample(prompts, base=tiny_base, adapter=adapter, parameters=GREEDY)
+    found = continued(sampler, prompts, base=tiny_base, adapter=adapter)
 
     check_greedy(found, prompts, reference(adapter))
 
 
 @pytest.mark.parametrize("parameters", [GREEDY, NUCLEUS], ids=["greedy", "nucleus"])
-@pytest.mark.parametrize("max_batch", [1, 4])
+@pytest.mark.parametrize(
+    "limits",
+    [BatchLimits(max_rows=1), BatchLimits(max_rows=4), BatchLimits(max_tokens=100)],
+    ids=["single", "four", "100 tokens"],
+)
 def test_a_completion_does_not_depend_on_the_batch(
-    parameters: SamplingParameters, max_batch: int, loaded: LoadedBase, tiny_base: Path, prompts: list[Prompt]
+    parameters: SamplingParameters, limits: BatchLimits, loaded: LoadedBase, tiny_base: Path, prompts: list[Prompt]
 ) -> None:
-    sampler = TorchSampler(load=lambda _: loaded, max_batch=max_batch)
-    whole = TorchSampler(load=lambda _: loaded, max_batch=100)
+    sampler = TorchSampler(load=lambda _: loaded, limits=limits)
+    whole = TorchSampler(load=lambda _: loaded, limits=BatchLimits(max_rows=100))
     shuffled = random.Random(1).sample(prompts, len(prompts))
 
-    found = dict(
-        zip(shuffled, sampler.sample(shuffled, base=tiny_base, adapter=None, parameters=parameters), strict=True)
-    )
+    found = dict(zip(shuffled, continued(sampler, shuffled, base=tiny_base, parameters=parameters), strict=True))
 
-    together = whole.sample(prompts, base=tiny_base, adapter=None, parameters=parameters)
-    for prompt, completions in zip(prompts, together, strict=True):
-        assert [c.ids for c in found[prompt]] == [c.ids for c in completions]
-        assert [c.log_probability for c in found[prompt]] == pytest.approx(
-            [c.log_probability for c in completions], abs=1e-3
+    together = continued(whole, prompts, base=tiny_base, parameters=parameters)
+    for prompt, samples in zip(prompts, together, strict=True):
+        alone = found[prompt].completions
+        assert [c.ids for c in alone] == [c.ids for c in samples.completions]
+        assert [c.log_probability for c in alone] == pytest.approx(
+            [c.log_probability for c in samples.completions], abs=1e-3
         )
 
 
 def test_seeds_decide_what_is_drawn(sampler: TorchSampler, tiny_base: Path, prompts: list[Prompt]) -> None:
-    first, again = (sampler.sample(prompts, base=tiny_base, adapter=None, parameters=NUCLEUS) for _ in range(2))
+    first, again = (continued(sampler, prompts, base=tiny_base, parameters=NUCLEUS) for _ in range(2))
     reseeded = [dataclasses.replace(prompt, seed=prompt.seed + 100) for prompt in prompts]
-    other = sampler.sample(reseeded, base=tiny_base, adapter=None, parameters=NUCLEUS)
+    other = continued(sampler, reseeded, base=tiny_base, parameters=NUCLEUS)
 
     assert first == again
     assert first != other
-    assert all(len({completion.ids for completion in found}) > 1 for found in first)  # samples of a prompt differ
+    assert all(len({completion.ids for completion in samples.completions}) > 1 for samples in first)
 
 
-def test_log_probability_is_that_of_the_model_before_temperature_and_nucleus(
-    sampler: TorchSampler, tiny_base: Path, prompts: list[Prompt], reference: Callable[..., Any]
+@pytest.mark.parametrize("allowed", [None, (STOP, 40, 41, 42, 43)], ids=["all tokens", "allowed tokens"])
+def test_log_probability_is_that_of_the_model_before_temperature_nucleus_and_restriction(
+    allowed: tuple[int, ...] | None,
+    sampler: TorchSampler,
+    tiny_base: Path,
+    prompts: list[Prompt],
+    reference: Callable[..., Any],
 ) -> None:
     plain = reference(None)
-    found = sampler.sample(prompts, base=tiny_base, adapter=None, parameters=NUCLEUS)
-    for prompt, completions in zip(prompts, found, strict=True):
-        for completion in completions:
+    parameters = dataclasses.replace(NUCLEUS, allowed_token_ids=allowed)
+    found = continued(sampler, prompts, base=tiny_base, parameters=parameters)
+    for prompt, samples in zip(prompts, found, strict=True):
+        for completion in samples.completions:
             expected = plain.log_probability(prompt, generated(completion))
             assert completion.log_probability == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("allowed", [None, tuple(range(10, 40))], ids=["all tokens", "allowed tokens"])
 def test_draws_follow_the_nucleus_distribution(
-    sampler: TorchSampler, tiny_base: Path, reference: Callable[..., Any]
+    allowed: tuple[int, ...] | None, loaded: LoadedBase, tiny_base: Path, reference: Callable[..., Any]
 ) -> None:
     prompt = Prompt((1, 10, 20), seed=3)
-    parameters = SamplingParameters(num_samples=2000, temperature=0.7, top_p=0.6, max_new_tokens=1, stop_token_id=None)
+    parameters = SamplingParameters(
+        Nucleus(num_samples=2000, temperature=0.7, top_p=0.6),
+        max_new_tokens=1,
+        stop_token_id=None,
+        allowed_token_ids=allowed,
+    )
     with torch.no_grad():
         logits = reference(None).model(input_ids=torch.tensor([prompt.ids])).logits[0, -1]
+    if allowed:
+        logits[[token for token in range(len(logits)) if token not in allowed]] = -torch.inf
     ordered, order = (logits / 0.7).softmax(-1).sort(descending=True)
     nucleus = ordered[ordered.cumsum(0) - ordered < 0.6]
     expected = dict(zip(order.tolist(), (nucleus / nucleus.sum()).tolist(), strict=False))
 
-    [found] = TorchSampler(load=sampler._load, max_batch=500).sample(
-        [prompt], base=tiny_base, adapter=None, parameters=parameters
+    [samples] = continued(
+        TorchSampler(load=lambda _: loaded, limits=BatchLimits(max_rows=500)),
+        [prompt],
+        base=tiny_base,
+        parameters=parameters,
     )
 
-    drawn = [completion.ids[0] for completion in found]
+    drawn = [completion.ids[0] for completion in samples.completions]
     assert set(drawn) <= set(expected)
     for token, share in expected.items():
         assert drawn.count(token) / 2000 == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5 + 1e-9)
@@ -105,16 +151,17 @@ def test_draws_follow_the_nucleus_distribution(
 def test_the_stop_token_ends_a_completion_and_is_not_part_of_it(
     sampler: TorchSampler, tiny_base: Path, prompts: list[Prompt], reference: Callable[..., Any]
 ) -> None:
-    endless = dataclasses.replace(GREEDY, stop_token_id=None)
-    [[unstopped]] = sampler.sample(prompts[:1], base=tiny_base, adapter=None, parameters=endless)
+    [samples] = continued(sampler, prompts[:1], base=tiny_base, parameters=endless())
+    [unstopped] = samples.completions
     assert len(unstopped.ids) == 24
     assert not unstopped.finished
+    assert not samples.cut  # no budget ended it
 
     stop = unstopped.ids[5]
     before = unstopped.ids[: unstopped.ids.index(stop)]
-    [[stopped]] = sampler.sample(
-        prompts[:1], base=tiny_base, adapter=None, parameters=dataclasses.replace(GREEDY, stop_token_id=stop)
-    )
+    parameters = dataclasses.replace(GREEDY, stop_token_id=stop)
+    [samples] = continued(sampler, prompts[:1], base=tiny_base, parameters=parameters)
+    [stopped] = samples.completions
     assert stopped.ids == before
     assert stopped.finished
     expected = reference(None).log_probability(prompts[0], (*before, stop))
@@ -123,14 +170,69 @@ def test_the_stop_token_ends_a_completion_and_is_not_part_of_it(
 
 def test_the_context_ends_a_completion(sampler: TorchSampler, loaded: LoadedBase, tiny_base: Path) -> None:
     nearly_full = Prompt((5,) * (loaded.max_positions - 3), seed=0)
-    endless = dataclasses.replace(GREEDY, stop_token_id=None)
 
-    found = sampler.sample([nearly_full, Prompt((5,), seed=0)], base=tiny_base, adapter=None, parameters=endless)
+    found = continued(sampler, [nearly_full, Prompt((5,), seed=0)], base=tiny_base, parameters=endless())
 
-    assert [len(completion.ids) for [completion] in found] == [3, 24]
+    assert [len(samples.completions[0].ids) for samples in found] == [3, 24]
+
+
+@pytest.mark.parametrize("method", [GREEDY.method, NUCLEUS.method, DepthFirst(0.1)], ids=["greedy", "nucleus", "dfs"])
+def test_a_prompt_that_fills_the_context_is_too_long(
+    method: Method, sampler: TorchSampler, loaded: LoadedBase, tiny_base: Path
+) -> None:
     full = Prompt((5,) * loaded.max_positions, seed=0)
     with pytest.raises(TaskTooLong, match=str(loaded.max_positions)):
-        sampler.sample([full], base=tiny_base, adapter=None, parameters=endless)
+        continued(sampler, [full], base=tiny_base, parameters=dataclasses.replace(GREEDY, method=method))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [GREEDY, NUCLEUS, dataclasses.replace(GREEDY, method=DepthFirst(1e-6))],
+    ids=["greedy", "nucleus", "dfs"],
+)
+def test_only_allowed_tokens_are_taken(
+    parameters: SamplingParameters, sampler: TorchSampler, tiny_base: Path, prompts: list[Prompt]
+) -> None:
+    allowed = (30, STOP, 31, 17)
+    restricted = dataclasses.replace(parameters, allowed_token_ids=allowed, max_new_tokens=6)
+    found = continued(sampler, prompts, base=tiny_base, parameters=restricted)
+    taken = {token for samples in found for completion in samples.completions for token in completion.ids}
+    assert taken
+    assert taken <= set(allowed)
+
+
+def test_requests_have_adapters_of_their_own_and_a_refused_one_leaves_the_others_alone(
+    sampler: TorchSampler,
+    loaded: LoadedBase,
+    tiny_base: Path,
+    prompts: list[Prompt],
+    adapters: dict[int, AdapterFolder],
+    tmp_path: Path,
+) -> None:
+    bad = broken(adapters[4], tmp_path / "bad", "other sizes")
+    full = Prompt((5,) * loaded.max_positions, seed=0)
+    good = [
+        SampleRequest(tuple(prompts), adapters[8], GREEDY),
+        SampleRequest(tuple(prompts[:2]), None, NUCLEUS),
+        SampleRequest(tuple(prompts), adapters[4], GREEDY),
+    ]
+    refused = [SampleRequest(tuple(prompts), bad, GREEDY), SampleRequest((prompts[0], full), adapters[4], GREEDY)]
+
+    found = sampler.sample([good[0], refused[0], good[1], refused[1], good[2]], base=tiny_base)
+
+    alone = [sampler.sample([request], base=tiny_base)[0] for request in good]
+    assert [found[0], found[2], found[4]] == alone
+    assert found[0] != found[4]
+    assert isinstance(found[1], AdapterRefused)
+    assert isinstance(found[3], TaskTooLong)
+
+    questions = (Question(prompts[0].ids, ((7, 8, STOP), (9, STOP))),)
+    scores = sampler.score([ScoreRequest(questions, adapter) for adapter in (adapters[8], bad, None)], base=tiny_base)
+    assert isinstance(scores[1], AdapterRefused)
+    assert [scores[0], scores[2]] == [
+        scored(sampler, questions, base=tiny_base, adapter=adapter) for adapter in (adapters[8], None)
+    ]
+    assert scores[0] != scores[2]
 
 
 def test_the_base_is_bit_identical_after_an_adapter(
@@ -143,12 +245,12 @@ def test_the_base_is_bit_identical_after_an_adapter(
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     modules = [type(module) for module in loaded.model.modules()]
     random_state = torch.random.get_rng_state()
-    plain = sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY)
+    plain = continued(sampler, prompts, base=tiny_base)
 
-    adapted = sampler.sample(prompts, base=tiny_base, adapter=adapters[8], parameters=GREEDY)
+    adapted = continued(sampler, prompts, base=tiny_base, adapter=adapters[8])
 
     assert adapted != plain
-    assert sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY) == plain
+    assert continued(sampler, prompts, base=tiny_base) == plain
     assert [type(module) for module in loaded.model.modules()] == modules
     assert not hasattr(loaded.model, "peft_config")
     after = loaded.model.state_dict()
@@ -161,6 +263,7 @@ def test_the_base_is_bit_identical_after_an_adapter(
     "how",
     [
         "corrupted weights",
+        "truncated weights",
         "no weights",
         "no configuration",
         "dora",
@@ -178,13 +281,71 @@ def test_a_bad_adapter_is_refused_and_leaves_the_base_alone(
     adapters: dict[int, AdapterFolder],
     tmp_path: Path,
 ) -> None:
-    plain = sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY)
+    plain = continued(sampler, prompts, base=tiny_base)
     with pytest.raises(AdapterRefused):
-        sampler.sample(prompts, base=tiny_base, adapter=broken(adapters[4], tmp_path / "bad", how), parameters=GREEDY)
-    assert sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY) == plain
+        continued(sampler, prompts, base=tiny_base, adapter=broken(adapters[4], tmp_path / "bad", how))
+    assert continued(sampler, prompts, base=tiny_base) == plain
+
+
+@pytest.mark.parametrize("num_tokens", [1, 5])
+def test_a_time_budget_cuts_completions_where_they_are(
+    num_tokens: int, loaded: LoadedBase, tiny_base: Path, prompts: list[Prompt], sampler: TorchSampler
+) -> None:
+    ticks = count()  # a second passes whenever the clock is read: once at the beginning, once before every token
+    hasty = TorchSampler(load=lambda _: loaded, clock=lambda: float(next(ticks)))
+    whole = continued(sampler, prompts, base=tiny_base, parameters=endless())
+    found = continued(hasty, prompts, base=tiny_base, parameters=endless(time_budget_s=num_tokens + 1))
+    for cut, uncut in zip(found, whole, strict=True):
+        assert cut.cut
+        assert not uncut.cut
+        assert cut.completions[0].ids == uncut.completions[0].ids[:num_tokens]
+        assert not cut.completions[0].finished
+
+
+def test_completions_that_a_time_budget_left_no_time_for_are_not_listed(
+    loaded: LoadedBase, tiny_base: Path, prompts: list[Prompt]
+) -> None:
+    ticks = count()
+    hasty = TorchSampler(load=lambda _: loaded, limits=BatchLimits(max_rows=1), clock=lambda: float(next(ticks)))
+    found = continued(hasty, prompts[:2], base=tiny_base, parameters=endless(max_new_tokens=4, time_budget_s=7))
+    assert [len(completion.ids) for samples in found for completion in samples.completions] == [4, 2]
+    assert [samples.cut for samples in found] == [False, True]
+
+    [first, second] = continued(hasty, prompts[:2], base=tiny_base, parameters=endless(time_budget_s=3))
+    assert len(first.completions[0].ids) == 2
+    assert second.completions == ()
+    assert second.cut
+
+
+def test_a_time_budget_is_each_request_s_own(loaded: LoadedBase, tiny_base: Path, prompts: list[Prompt]) -> None:
+    ticks = count()
+    hasty = TorchSampler(load=lambda _: loaded, clock=lambda: float(next(ticks)))
+    requests = [SampleRequest(tuple(prompts[:1]), None, endless(time_budget_s=4)) for _ in range(2)]
+    found = hasty.sample(requests, base=tiny_base)
+    assert not isinstance(found[0], EngineError)
+    assert len(found[0][0].completions[0].ids) == 3
+    assert found[0] == found[1]
 
 
 def test_a_closed_sampler_says_so(sampler: TorchSampler, tiny_base: Path, prompts: list[Prompt]) -> None:
     sampler.close()
     with pytest.raises(SamplerFailed, match="closed"):
-        sampler.sample(prompts, base=tiny_base, adapter=None, parameters=GREEDY)
+        continued(sampler, prompts, base=tiny_base)
+    with pytest.raises(SamplerFailed, match="closed"):
+        scored(sampler, [Question((1, 2), ((3,),))], base=tiny_base)
+
+
+@pytest.mark.parametrize("method", [GREEDY.method, DepthFirst(1e-6)], ids=["greedy", "dfs"])
+def test_closing_ends_a_call_that_is_under_way(
+    method: Method, loaded: LoadedBase, tiny_base: Path, prompts: list[Prompt]
+) -> None:
+    def closing_clock() -> float:
+        threading.Thread(target=sampler.close).start()  # which waits for the call
+        assert sampler._closed.wait(timeout=10)
+        return 0.0
+
+    sampler = TorchSampler(load=lambda _: loaded, clock=closing_clock)
+    with pytest.raises(SamplerFailed, match="closed"):
+        continued(
+            sampler, prompts, base=tiny_base, parameters=dataclasses.replace(GREEDY, method=method, time_budget_s=9)
+        )
