@@ -8,7 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from api.base_model_requests import BaseModelRequest
 from api.experiment_schemas import ExperimentRequest
 from api.problems import MEDIA_TYPE, ProblemModel
-from api.schemas import EXAMPLE_TASK, SolveRequest
+from api.schemas import SolveRequest
+from api.task_schemas import EXAMPLE_TASK
 
 DESCRIPTION: Final = """
 Adapts a language model to one ARC-AGI task at a time, and answers the task.

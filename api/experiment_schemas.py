@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-from api.schemas import TaskDocument, TaskId
+from api.task_schemas import TaskDocument, TaskId
 from arc_engine.settings import Seed
 from jobs.states import Status
 

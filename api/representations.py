@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from api.answer_schemas import Results
 from api.links import Links
 from api.schemas import (
     BatchDetail,
@@ -11,7 +12,6 @@ from api.schemas import (
     JobError,
     JobSummary,
     Progress,
-    Results,
     Scores,
     SolveResponse,
     SubmittedJob,

@@ -1,51 +1,20 @@
 """What the routes answer, and the body of POST /solve."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from api.answer_schemas import Results
+from api.task_schemas import GridModel, TaskDocument, TaskId
 from arc_engine.settings import SolveSettings
 from jobs.states import Phase, Stage, Status
 
-EXAMPLE_TASK: Final = {
-    "train": [
-        {"input": [[1, 0], [0, 0]], "output": [[0, 1], [0, 0]]},
-        {"input": [[0, 0], [3, 0]], "output": [[0, 0], [0, 3]]},
-    ],
-    "test": [{"input": [[0, 0], [7, 0]]}],
-}
-_GRID_SCHEMA: Final = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": 30,
-    "items": {"type": "array", "minItems": 1, "maxItems": 30, "items": {"type": "integer", "minimum": 0, "maximum": 9}},
-}
-_PAIR_SCHEMA: Final = {"input": _GRID_SCHEMA, "output": _GRID_SCHEMA}
-_TASK_SCHEMA: Final = {
-    "type": "object",
-    "title": "Task",
-    "description": "An ARC task. Test outputs, where given, are used for scoring only.",
-    "required": ["train", "test"],
-    "properties": {
-        "train": {
-            "type": "array",
-            "items": {"type": "object", "required": ["input", "output"], "properties": _PAIR_SCHEMA},
-        },
-        "test": {"type": "array", "items": {"type": "object", "required": ["input"], "properties": _PAIR_SCHEMA}},
-        "name": {"type": "string"},
-    },
-    "example": EXAMPLE_TASK,
-}
-
-TaskId = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_.-]+$", min_length=1, max_length=100)]
-TaskDocument = Annotated[Any, WithJsonSchema(_TASK_SCHEMA)]
 StoredSettings = Annotated[
     dict[str, Any],
     Field(description="SolveSettings with every default filled in, as it was when the job was submitted."),
 ]
-GridModel = Annotated[list[list[int]], WithJsonSchema({**_GRID_SCHEMA, "example": [[0, 0], [0, 7]]})]
 
 
 class SolveRequest(BaseModel):
@@ -96,21 +65,6 @@ class Progress(BaseModel):
     eta_s: float | None = Field(examples=[12.5], description="Seconds until adaptation ends, where that can be said.")
 
 
-class TestAnswer(BaseModel):
-    """The two attempts at one test input."""
-
-    attempt_1: GridModel | None
-    attempt_2: GridModel | None
-    confidence: float = Field(examples=[0.75], description="Share of the views' votes that attempt_1 got.")
-    correct: bool | None = Field(description="Whether either attempt is right; null where the answer is not known.")
-
-
-class Results(BaseModel):
-    """One answer per test input."""
-
-    test: list[TestAnswer]
-
-
 class JobError(BaseModel):
     """Why a job failed."""
 
@@ -145,7 +99,9 @@ class JobDetail(JobSummary):
     versions: dict[str, JsonValue]
     results: Results | None
     usage: dict[str, JsonValue] = Field(
-        examples=[{"adapt_s": 21.4, "sample_s": 6.1, "device": "cpu", "train_tokens": 240_000}]
+        examples=[{"adapt_s": 21.4, "sample_s": 6.1, "device": "cpu", "train_tokens": 240_000, "num_completions": 16}],
+        description="What the job took. Jobs that were answered by one call share its seconds, `sample_s`, by the "
+        "tokens that they generated.",
     )
     adapted_at: datetime | None
 
@@ -179,30 +135,6 @@ class Losses(BaseModel):
 
     items: list[StepModel]
     last_step: int
-
-
-class CandidateModel(BaseModel):
-    """A distinct grid that sampling found."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    grid: GridModel
-    votes: int
-    log_probability: float | None
-    score: float
-    views: list[int] = Field(description="Which views of the task produced it.")
-
-
-class TestCandidates(BaseModel):
-    """All distinct grids for one test input, best first."""
-
-    candidates: list[CandidateModel]
-
-
-class Candidates(BaseModel):
-    """One list of candidates per test input."""
-
-    test: list[TestCandidates]
 
 
 class Scores(BaseModel):

@@ -1,6 +1,7 @@
 """The Python client: the routes of the service as methods, with typed answers.
 
-The answers are the API's own models (`api.schemas`), so that there is one description of every document.
+The answers are the API's own models (`api.schemas`, `api.answer_schemas`), so that there is one description of every
+document.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,11 +12,11 @@ from uuid import UUID
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from api.answer_schemas import Candidates
 from api.schemas import (
     BaseModelDetail,
     BaseModels,
     BatchDetail,
-    Candidates,
     JobDetail,
     JobPage,
     JobSummary,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from api.answer_schemas import TestCandidates
 from api.digests import digest
-from api.schemas import BatchDetail, BatchJob, JobDetail, JobError, TestCandidates
+from api.schemas import BatchDetail, BatchJob, JobDetail, JobError
 from arc_engine.datasets.sources import TaskJson
 from arc_engine.errors import InvalidTaskSource
 from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
@@ -160,6 +161,7 @@ def _predictions(job: JobDetail, found: Sequence[TestCandidates]) -> list[Predic
             {parse_grid(candidate.grid): candidate.votes for candidate in test.candidates},
             attempts=(answer.attempt_1, answer.attempt_2),
             settings=job.settings,
+            num_completions=answer.num_completions,
         )
         for answer, test in zip(answers, found, strict=True)
     ]

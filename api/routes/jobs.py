@@ -11,9 +11,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
+from api.answer_schemas import CandidateModel, Candidates, TestCandidates
 from api.dependencies import LinksDep, SessionDep
 from api.representations import job_detail, job_summary
-from api.schemas import CandidateModel, Candidates, JobDetail, JobPage, Losses, StepModel, TaskId, TestCandidates
+from api.schemas import JobDetail, JobPage, Losses, StepModel
+from api.task_schemas import TaskId
 from jobs.errors import InvalidTransition
 from jobs.models import Job, StepRow
 from jobs.repositories import CandidateRepository, JobFilters, JobRepository, StepRepository

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.answer_schemas import TestAnswer
 from api.schemas import BaseModelDetail, BatchDetail, JobDetail, JobSummary, StepModel
 from arcadapt.following import first_and_last_loss
 from jobs.states import Status
@@ -100,11 +101,18 @@ def job_table(job: JobDetail) -> Table:
         "error": Text(f"{job.error.code}: {job.error.message}", style="red") if job.error else "",
     }
     for index, answer in enumerate(job.results.test if job.results else ()):
-        rows[f"test {index}"] = f"right: {right(answer.correct)}, confidence {answer.confidence:.0%}"
+        rows[f"test {index}"] = f"right: {right(answer.correct)}, confidence {_confidence(answer)}"
     for name, value in rows.items():
         if value:
             table.add_row(Text(name, style="bold"), value)
     return table
+
+
+def _confidence(answer: TestAnswer) -> str:
+    """How sure to be of the attempts: together, and each where there are two."""
+    if answer.confidences is None or answer.attempt_2 is None:
+        return f"{answer.confidence:.0%}"
+    return f"{answer.confidence:.0%} ({' + '.join(f'{each:.0%}' for each in answer.confidences)})"
 
 
 def batch_table(batch: BatchDetail, *, losses: Sequence[str]) -> Table:

@@ -1,6 +1,7 @@
 """The real application on a database of the test's own, and a stand-in for the worker that writes what one writes."""
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, make_engine, transaction
 from jobs.models import BaseModelRow, Batch, Experiment
 from jobs.repositories import ClaimRepository
+from tests.fixtures import records
 
 OWNER = "test-worker"
 MIGRATED = ("arc-mini", "arc-mini-ft")
@@ -45,11 +47,9 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(records.Found):
     grid: Grid = GRID
-    votes: int = 3
     log_probability: float | None = -0.25
-    score: float = 3.0
     views: tuple[int, ...] = (0, 1, 2)
 
 
@@ -90,11 +90,20 @@ class Worker:
         *,
         candidates: Sequence[Sequence[Found]] | None = None,
     ) -> None:
-        answers = answers or [{"attempt_1": GRID, "attempt_2": None, "confidence": 0.75, "correct": True}]
+        answers = answers or [
+            {
+                "attempt_1": GRID,
+                "attempt_2": None,
+                "confidence": 0.75,
+                "confidences": [0.75, 0.0],
+                "num_completions": 16,
+                "correct": True,
+            }
+        ]
         with transaction(self._sessions) as session:
             ClaimRepository(session).finish_sampling(
                 job.claim,
-                candidates=candidates or [[Found(), Found(((5,),), 1, None, 1.0, (3,))] for _ in answers],
+                candidates=candidates or [[Found(), Found(((5,),), 1, None, -math.inf, (3,))] for _ in answers],
                 results={"test": answers},
                 usage={"sample_s": 1.5, "refusals": {"ragged": 2}},
             )

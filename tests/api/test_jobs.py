@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -9,10 +10,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from jobs.database import SessionFactory, transaction
 from jobs.models import StepRow
+from tests.api.conftest import Found
 
 Submit = Callable[..., dict[str, Any]]
 
@@ -48,7 +50,16 @@ def test_a_job_is_followed_to_its_answer(client: TestClient, worker: Any, job: d
     seen = detail(client, job)
     assert (seen["status"], seen["phase"]) == ("succeeded", "succeeded")
     assert seen["results"] == {
-        "test": [{"attempt_1": [[0, 0], [0, 7]], "attempt_2": None, "confidence": 0.75, "correct": True}]
+        "test": [
+            {
+                "attempt_1": [[0, 0], [0, 7]],
+                "attempt_2": None,
+                "confidence": 0.75,
+                "confidences": [0.75, 0.0],
+                "num_completions": 16,
+                "correct": True,
+            }
+        ]
     }
     assert seen["usage"]["refusals"] == {"ragged": 2}
     times = [datetime.fromisoformat(seen[name]) for name in ("created_at", "started_at", "adapted_at", "finished_at")]
@@ -124,10 +135,43 @@ def test_candidates_are_listed_best_first(client: TestClient, worker: Any, job: 
     assert client.get(job["links"]["candidates"]).json() == {"test": [{"candidates": []}]}
     worker.succeed(job["id"])
     (test,) = client.get(job["links"]["candidates"]).json()["test"]
-    assert test["candidates"] == [
-        {"grid": [[0, 0], [0, 7]], "votes": 3, "log_probability": -0.25, "score": 3.0, "views": [0, 1, 2]},
-        {"grid": [[5]], "votes": 1, "log_probability": None, "score": 1.0, "views": [3]},
-    ]
+    first, second = test["candidates"]
+    assert first == {
+        "grid": [[0, 0], [0, 7]],
+        "votes": 3,
+        "log_probability": -0.25,
+        "score": 3.0,
+        "views": [0, 1, 2],
+        "findings": [
+            {"view": 0, "votes": 1, "log_probability": -0.25},
+            {"view": 1, "votes": 1, "log_probability": None},
+            {"view": 2, "votes": 1, "log_probability": None},
+        ],
+        "view_scores": [],
+    }
+    assert (second["grid"], second["votes"], second["score"]) == ([[5]], 1, None)
+
+
+def test_log_probabilities_that_are_not_finite_are_null(client: TestClient, worker: Any, job: dict[str, Any]):
+    claimed = worker.claim(job["id"])
+    worker.finish_adapting(claimed)
+    scored = Found(score=-math.inf, view_scores=(-1.5, -math.inf))
+    worker.finish_sampling(worker.claim_for_sampling(job["id"]), candidates=[[scored]])
+    [candidate] = client.get(job["links"]["candidates"]).json()["test"][0]["candidates"]
+    assert (candidate["score"], candidate["view_scores"]) == (None, [-1.5, None])
+
+
+def test_what_an_earlier_version_did_not_say_is_null(
+    client: TestClient, worker: Any, job: dict[str, Any], database: SessionFactory
+):
+    answer = {"attempt_1": [[1]], "attempt_2": None, "confidence": 0.5, "correct": None}
+    worker.succeed(job["id"], [answer])
+    with transaction(database) as session:  # as migration 0005 leaves the rows that it finds
+        session.execute(text("UPDATE candidates SET findings = DEFAULT, view_scores = DEFAULT"))
+    [seen] = detail(client, job)["results"]["test"]
+    assert seen == {**answer, "confidences": None, "num_completions": None}
+    candidates = client.get(job["links"]["candidates"]).json()["test"][0]["candidates"]
+    assert [(found["findings"], found["view_scores"]) for found in candidates] == [([], [])] * 2
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_again(client: TestClient, job: dict[str, Any]):

@@ -1,5 +1,6 @@
-"""The real API on a database and a broker of the test's own."""
+"""The real API on a database and a broker of the test's own, and an experiment for it."""
 
+import json
 import logging
 import socket
 import threading
@@ -15,6 +16,18 @@ from arcadapt import Client
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory
 from tests.arcadapt.desk import Desk
+from tests.fixtures.records import TASK_JSON
+
+EXPERIMENT = """
+tasks:
+  - tasks.json
+settings:
+  adaptation: {max_steps: 30}
+  sampling: {num_views: 4}
+seeds: [0, 1]
+grid:
+  adaptation.learning_rate: [1e-3, 2e-3]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +96,14 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """An experiment with two tasks beside it, in a folder that is not the working directory."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "tasks.json").write_text(json.dumps({"a": TASK_JSON, "b": TASK_JSON}))
+    path = folder / "rates.yaml"
+    path.write_text(EXPERIMENT)
+    return path

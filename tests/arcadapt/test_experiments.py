@@ -18,28 +18,6 @@ from arcadapt.errors import InvalidOverride
 from arcadapt.experiments import read_experiment
 from tests.fixtures.records import TASK_JSON
 
-FILE = """
-tasks:
-  - tasks.json
-settings:
-  adaptation: {max_steps: 30}
-  sampling: {num_views: 4}
-seeds: [0, 1]
-grid:
-  adaptation.learning_rate: [1e-3, 2e-3]
-"""
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """An experiment with two tasks beside it, in a folder that is not the working directory."""
-    folder = tmp_path / "study"
-    folder.mkdir()
-    (folder / "tasks.json").write_text(json.dumps({"a": TASK_JSON, "b": TASK_JSON}))
-    path = folder / "rates.yaml"
-    path.write_text(FILE)
-    return path
-
 
 def rewritten(file: Path, before: str, after: str) -> Path:
     text = file.read_text()

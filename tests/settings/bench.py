@@ -29,7 +29,7 @@ from jobs.repositories import CandidateRepository, ClaimRepository, JobRepositor
 from jobs.submission import submit
 from tests.settings.facets import BySteps, Close, Observation, Stream
 from worker import warm
-from worker.pipeline import adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_jobs
 from worker.record import JobRecord
 from worker.workshop import Workshop
 
@@ -198,7 +198,7 @@ class Bench:
             claimed = ClaimRepository(session).claim_for_sampling(job_id, owner="bench", lease_s=LEASE_S)
         if claimed is None:  # the job has failed
             return {}
-        sample_job(JobRecord(claimed, sessions=self._sessions, lease_s=LEASE_S), workshop=self._workshop)
+        sample_jobs([JobRecord(claimed, sessions=self._sessions, lease_s=LEASE_S)], workshop=self._workshop)
         return _sampling_facets(self._sampled[-1])
 
     def _recorded(self, job_id: UUID) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from jobs.states import Phase
 from tests.worker.desk import QUICK, Desk
 from worker.adapter_archive import load
 from worker.base_folders import BaseFolders
-from worker.pipeline import adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_jobs
 from worker.preparing import prepare
 from worker.workshop import Workshop
 
@@ -71,7 +71,7 @@ def test_continue_goes_on_with_the_base_adapter_on_the_unmerged_base(
     loaded = workshop.models.base(tiny_base)
     assert loaded.folder == tiny_base
 
-    sample_job(tuned.claim_for_sampling(job_id), workshop=workshop)
+    sample_jobs([tuned.claim_for_sampling(job_id)], workshop=workshop)
     assert tuned.job(job_id).phase is Phase.SUCCEEDED
     assert row(tuned).merge_state == "needs_merge"  # nobody needed that
 
@@ -93,7 +93,7 @@ def test_the_first_job_that_needs_it_merges_once_and_says_so(
     (merged,) = (workshop.work_dir / "merged-models").iterdir()
     changed = (merged / "model.safetensors").stat().st_mtime_ns
     adapt_job(tuned.claim_for_adapting(jobs[1]), workshop=workshop)
-    sample_job(tuned.claim_for_sampling(jobs[1]), workshop=workshop)
+    sample_jobs([tuned.claim_for_sampling(jobs[1])], workshop=workshop)
     assert tuned.job(jobs[1]).phase is Phase.SUCCEEDED
     assert (merged / "model.safetensors").stat().st_mtime_ns == changed
     assert tuned.losses(jobs[0]) == tuned.losses(jobs[1])

@@ -14,7 +14,7 @@ from jobs.repositories import JobRepository
 from jobs.states import Phase
 from tests.worker.desk import QUICK, TASK, Desk
 from tests.worker.watching import after_step
-from worker.pipeline import adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_jobs
 from worker.record import JobRecord
 from worker.warm import WarmModels
 from worker.workshop import Workshop
@@ -100,7 +100,7 @@ def test_a_shared_adapter_is_that_of_all_jobs(desk: Desk, workshop: Workshop):
     assert adapters[1] is not None
     assert adapters[0].artifact_key == adapters[1].artifact_key == common_of(desk, jobs[0]).artifact_key
     for job_id in jobs:
-        sample_job(desk.claim_for_sampling(job_id), workshop=workshop)
+        sample_jobs([desk.claim_for_sampling(job_id)], workshop=workshop)
         assert desk.job(job_id).phase is Phase.SUCCEEDED
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.states import Phase
 from tests.worker.desk import QUICK, Desk
-from worker.pipeline import adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_jobs
 from worker.warm import WarmModels
 from worker.workshop import Workshop
 
@@ -32,5 +32,5 @@ def test_their_adapters_are_of_twice_the_rank_and_can_be_sampled_from(desk: Desk
     adapter = desk.job(job_id).adapter
     assert adapter is not None
     assert adapter.config["r"] == 4
-    sample_job(desk.claim_for_sampling(job_id), workshop=workshop)
+    sample_jobs([desk.claim_for_sampling(job_id)], workshop=workshop)
     assert desk.job(job_id).phase is Phase.SUCCEEDED

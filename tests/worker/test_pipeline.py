@@ -22,7 +22,7 @@ from jobs.repositories import (
 from jobs.states import Phase
 from tests.worker.desk import QUICK, TASK, Desk
 from tests.worker.watching import after_step
-from worker.pipeline import adapt_job, sample_job
+from worker.pipeline import adapt_job, sample_jobs
 from worker.workshop import Workshop
 
 LARGE = {
@@ -51,7 +51,7 @@ def test_a_job_is_adapted_then_answered(desk: Desk, workshop: Workshop):
     assert workshop.artifacts.path(adapter.artifact_key).stat().st_size == adapter.size_bytes
     assert adapter.config["r"] == 2
 
-    sample_job(desk.claim_for_sampling(job_id), workshop=workshop)
+    sample_jobs([desk.claim_for_sampling(job_id)], workshop=workshop)
     answered = desk.job(job_id)
     assert answered.phase is Phase.SUCCEEDED
     assert answered.results is not None
@@ -67,7 +67,7 @@ def test_a_job_is_adapted_then_answered(desk: Desk, workshop: Workshop):
 def test_adaptation_null_answers_with_the_base_model(desk: Desk, workshop: Workshop):
     job_id = desk.submit(settings={**QUICK, "adaptation": None})
     adapt_job(desk.claim_for_adapting(job_id), workshop=workshop)
-    sample_job(desk.claim_for_sampling(job_id), workshop=workshop)
+    sample_jobs([desk.claim_for_sampling(job_id)], workshop=workshop)
     assert desk.job(job_id).phase is Phase.SUCCEEDED
     assert desk.job(job_id).adapter is None
     assert desk.losses(job_id) == []
@@ -204,7 +204,7 @@ def test_a_damaged_adapter_archive_fails_the_job_and_the_next_one_succeeds(desk:
     assert adapter is not None
     workshop.artifacts.path(adapter.artifact_key).write_bytes(b"not a zip")
     for each in (job_id, healthy):
-        sample_job(desk.claim_for_sampling(each), workshop=workshop)
+        sample_jobs([desk.claim_for_sampling(each)], workshop=workshop)
     assert (desk.job(job_id).phase, desk.job(job_id).error_code) == (Phase.FAILED, "invalid_adapter_zip")
     assert desk.job(healthy).phase is Phase.SUCCEEDED
 

@@ -16,29 +16,6 @@ from jobs.database import SessionFactory
 from jobs.models import Job
 from tests.arcadapt.cli.ran import Run
 from tests.arcadapt.desk import Desk
-from tests.fixtures.records import TASK_JSON
-
-FILE = """
-tasks:
-  - tasks.json
-settings:
-  adaptation: {max_steps: 30}
-  sampling: {num_views: 4}
-seeds: [0, 1]
-grid:
-  adaptation.learning_rate: [1e-3, 2e-3]
-"""
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """An experiment with two tasks beside it, in a folder that is not the working directory."""
-    folder = tmp_path / "study"
-    folder.mkdir()
-    (folder / "tasks.json").write_text(json.dumps({"a": TASK_JSON, "b": TASK_JSON}))
-    path = folder / "rates.yaml"
-    path.write_text(FILE)
-    return path
 
 
 def job_ids(client: Client, experiment_id: UUID | str) -> list[UUID]:
@@ -124,7 +101,8 @@ def test_a_diverged_job_is_a_result_and_any_other_failure_an_error(
 
 def test_names_with_brackets_are_shown_as_they_are(file: Path, run: Run, client: Client, desk: Desk):
     cells = "cells: [{name: '[no swap]'}, {name: '[/old]', set: {adaptation.lora_rank: 8}}]"
-    file.write_text(FILE[: FILE.index("grid:")] + cells)
+    text = file.read_text()
+    file.write_text(text[: text.index("grid:")] + cells)
     assert run("experiment", file, "--no-wait").code == 0
     [experiment] = client.experiments()
     *_, failed = job_ids(client, experiment.id)
@@ -136,7 +114,7 @@ def test_names_with_brackets_are_shown_as_they_are(file: Path, run: Run, client:
 
 
 def test_what_the_server_refuses_is_told_with_its_place(file: Path, run: Run, client: Client):
-    file.write_text(FILE.replace("learning_rate", "learning_rat"))
+    file.write_text(file.read_text().replace("learning_rate", "learning_rat"))
     ran = run("experiment", file)
     assert ran.code == 4
     assert "/grid/adaptation.learning_rat/0: Extra inputs are not permitted" in ran.err
