@@ -17,6 +17,7 @@
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity, or a gradient beyond all bounds
     ├── AdaptationStopped                somebody asked the training loop to stop between two steps
     ├── AdapterRefused (ValueError)      the sampler does not take this adapter
+    ├── MethodUnsupported (ValueError)   the sampling backend does not have this method
     └── SamplerFailed (RuntimeError)     the sampler died, hung, or answered nonsense
 
 Every one carries a stable `code` and survives pickling, because Celery and subprocess pipes move them across processes.
@@ -161,6 +162,12 @@ class AdapterRefused(EngineError, ValueError):
     """The sampler cannot use this adapter; the sampler itself is unharmed."""
 
     code = "adapter_refused"
+
+
+class MethodUnsupported(EngineError, ValueError):
+    """The sampling backend does not have this method of sampling."""
+
+    code = "method_unsupported"
 
 
 class SamplerFailed(EngineError, RuntimeError):

@@ -9,15 +9,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import arc_engine
 from arc_engine.errors import SamplerFailed
-from arc_engine.sampling.protocol import Completion
-from arc_engine.sampling.wire import EngineOptions, Request, parse_completions, parse_ready
+from arc_engine.sampling.protocol import Sampled, Scored
+from arc_engine.sampling.wire import (
+    Call,
+    EngineOptions,
+    SampleJob,
+    ScoreJob,
+    call_line,
+    parse_ready,
+    parse_sampled,
+    parse_scored,
+)
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +46,7 @@ class EngineTimedOut(SamplerFailed):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait for an engine, in seconds."""
+    """How long to wait for an engine, in seconds. `request_s` is for one call, however many jobs it is for."""
 
     startup_s: float = 600.0
     request_s: float = 1800.0
@@ -44,8 +55,8 @@ class Limits:
 class EngineProcess:
     """A child process that holds a vLLM engine, from its start to its death; there is no restart here.
 
-    The constructor returns at once. One thread at a time may call `sample`; `kill` may come from any thread and makes a
-    `sample` that is under way raise `EngineDied`.
+    The constructor returns at once. One thread at a time may call `sample` or `score`; `kill` may come from any thread
+    and makes a call that is under way raise `EngineDied`.
     """
 
     def __init__(
@@ -86,19 +97,16 @@ class EngineProcess:
         self._spawned.wait()
         return self._process.pid if self._process else None
 
-    def sample(self, request: Request) -> list[list[Completion]]:
-        """Sends the request, once the engine is ready, and waits for its completions.
+    def sample(self, jobs: Sequence[SampleJob]) -> list[Sampled]:
+        """Sends the jobs, once the engine is ready, and waits for what becomes of them.
 
-        Raises `AdapterRefused` and `TaskTooLong`, which the engine survives, `EngineDied` and `EngineTimedOut`, and
-        `SamplerFailed` when the start-up fails.
+        Raises `EngineDied` and `EngineTimedOut`, and `SamplerFailed` when the start-up fails.
         """
-        self.wait_until_ready()
-        line = self._exchange(request.to_line(), limit_s=self._limits.request_s, what="the request")
-        try:
-            return parse_completions(line, request)
-        except SamplerFailed as error:  # after an error of its own it is of no more use
-            self.kill()
-            raise EngineDied(f"the vLLM engine failed: {error}; {self._where_to_look()}") from error
+        return self._call(("sample", tuple(jobs)), lambda line: parse_sampled(line, jobs))
+
+    def score(self, jobs: Sequence[ScoreJob]) -> list[Scored]:
+        """The same for jobs to score."""
+        return self._call(("score", tuple(jobs)), lambda line: parse_scored(line, jobs))
 
     def wait_until_ready(self) -> None:
         """Waits for the end of the start-up. Raises `SamplerFailed` with the reason if it fails."""
@@ -126,6 +134,15 @@ class EngineProcess:
         """`kill`, and waits until its memory and files are free for the next one."""
         self.kill()
         self._keeper.join(timeout=KILL_TAKES_S)
+
+    def _call(self, call: Call, parse: Callable[[str], T]) -> T:
+        self.wait_until_ready()
+        line = self._exchange(call_line(call), limit_s=self._limits.request_s, what="the request")
+        try:
+            return parse(line)
+        except SamplerFailed as error:  # after an error of its own it is of no more use
+            self.kill()
+            raise EngineDied(f"the vLLM engine failed: {error}; {self._where_to_look()}") from error
 
     def _keep(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The engine process: `python -m arc_engine.sampling.vllm_engine OPTIONS`, requests on stdin, answers on stdout.
+"""The engine process: `python -m arc_engine.sampling.vllm_engine OPTIONS`, calls on stdin, answers on stdout.
 
 It ends when its parent does.
 """
@@ -12,25 +12,18 @@ import threading
 import time
 from typing import Final, TextIO
 
-from arc_engine.errors import AdapterRefused, TaskTooLong
-from arc_engine.sampling.wire import (
-    EngineOptions,
-    Request,
-    completions_line,
-    error_line,
-    ready_line,
-)
+from arc_engine.sampling.wire import EngineOptions, error_line, parse_call, ready_line, sampled_line, scored_line
 
 PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
-    """Starts the engine and answers requests until stdin ends."""
+    """Starts the engine and answers calls until stdin ends."""
     started = time.monotonic()
     options = EngineOptions.from_json(sys.argv[1])
     _die_with_parent(options.parent_pid)
     answers = _take_stdout()
-    requests = _read_stdin()
+    lines = _read_stdin()
     try:
         from arc_engine.sampling.vllm_generation import Engine  # noqa: PLC0415 - prints when imported, and can fail
 
@@ -41,12 +34,10 @@ def main() -> None:
         raise
     _send(answers, ready_line(max_model_len=engine.max_model_len, startup_s=time.monotonic() - started))
     while True:
-        request = Request.from_line(requests.get())
+        call = parse_call(lines.get())
         try:
-            answer = completions_line(engine.sample(request))
-        except (AdapterRefused, TaskTooLong) as error:
-            answer = error_line(error)
-        except Exception as error:
+            answer = sampled_line(engine.sample(call[1])) if call[0] == "sample" else scored_line(engine.score(call[1]))
+        except Exception as error:  # a job that is refused raises nothing: it has its error in its place
             _send(answers, error_line(error))
             raise  # vLLM does not say which errors it survives
         _send(answers, answer)

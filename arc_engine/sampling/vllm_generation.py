@@ -1,31 +1,46 @@
-"""vLLM itself: adapters added before use, token ids in, token ids and log-probabilities out.
+"""vLLM itself: jobs in, completions or log-probabilities out.
 
 Imported in the engine process alone, once the environment is set.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch._dynamo.config
 from vllm import LLM, SamplingParams
+from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
 
-from arc_engine.errors import AdapterRefused, TaskTooLong
-from arc_engine.sampling.protocol import Completion, SamplingParameters
-from arc_engine.sampling.wire import AdapterName, EngineOptions, Request
+from arc_engine.errors import MethodUnsupported, TaskTooLong
+from arc_engine.sampling.protocol import (
+    Completion,
+    DepthFirst,
+    Greedy,
+    Nucleus,
+    Question,
+    Sampled,
+    Samples,
+    SamplingParameters,
+    Scored,
+)
+from arc_engine.sampling.vllm_batch import Batch, Job, Line
+from arc_engine.sampling.weight_files import adaptable_layer_ends
+from arc_engine.sampling.wire import EngineOptions, SampleJob, ScoreJob
 
 GIB: Final = 2**30
 
 
 class Engine:
-    """vLLM with what we need of it: adapters added before use, token ids in, token ids and log-probabilities out."""
+    """vLLM with what we need of it: token ids in, token ids and log-probabilities out, many adapters in one batch."""
 
     def __init__(self, options: EngineOptions) -> None:
         on_cpu = current_platform.is_cpu()
-        if on_cpu:
-            _prepare_cpu()
+        # vLLM's own operations for CPUs get batches wrong in which some prompts have no adapter.
+        self._mixes = not on_cpu or _prepare_cpu()
         kv_cache_gib = options.kv_cache_gib or (1 if on_cpu else 8)
         self._llm = LLM(
             model=options.base,
@@ -35,74 +50,139 @@ class Engine:
             generation_config="vllm",  # the model's own sampling defaults are none of ours
             enable_lora=True,
             max_lora_rank=options.max_lora_rank,
-            max_loras=1,  # vllm_cpu_lora counts on it
+            max_loras=options.max_loras,
+            # Without the output layer, which no adapter of ours changes: a slot for it costs its whole vocabulary, and
+            # vLLM 0.32 takes the prompt tokens that are scored for sampled ones there.
+            lora_target_modules=adaptable_layer_ends(Path(options.base)),
             max_num_seqs=options.max_num_seqs,
             max_model_len=-1,  # the model's own, or what the cache holds if that is less
+            enable_prefix_caching=True,  # by adapter name and path, which are never used twice
             kv_cache_memory_bytes=int(kv_cache_gib * GIB),
             gpu_memory_utilization=0.1,  # only checked at start, against the free share; the line above sets the size
             disable_log_stats=True,
             use_tqdm_on_load=False,
             seed=0,
         )
-        self.max_model_len: int = self._llm.llm_engine.model_config.max_model_len
+        self._engine = self._llm.llm_engine
+        self._max_loras = options.max_loras
+        self.max_model_len: int = self._engine.model_config.max_model_len
 
     def warm_up(self) -> None:
         """A first request, which pays for what vLLM puts off until then."""
-        parameters = SamplingParams(n=2, temperature=1.0, top_p=0.9, max_tokens=4, logprobs=0, seed=0, detokenize=False)
-        self._llm.generate([{"prompt_token_ids": [0] * 8}], parameters, use_tqdm=False)
+        parameters = SamplingParameters(Nucleus(2, temperature=1.0, top_p=0.9), max_new_tokens=4, stop_token_id=None)
+        self._run([Job(_lines((0,) * 8, parameters, seed=0), None)])
 
-    def sample(self, request: Request) -> list[list[Completion]]:
-        """Raises `TaskTooLong` and `AdapterRefused`, after both of which the engine is as good as before."""
-        longest = max((len(prompt.ids) for prompt in request.prompts), default=0)
-        if longest >= self.max_model_len:
-            raise TaskTooLong(f"a prompt has {longest} tokens, the engine's context {self.max_model_len}")
-        with self._loaded(request.adapter) as lora_request:
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": list(prompt.ids)} for prompt in request.prompts],
-                [_sampling_params(request.parameters, seed=prompt.seed) for prompt in request.prompts],
-                lora_request=lora_request,
-                use_tqdm=False,
+    def sample(self, jobs: Sequence[SampleJob]) -> list[Sampled]:
+        """Continues all prompts of all jobs together. `TaskTooLong` and `AdapterRefused` take a job's place."""
+        work = [
+            Job(
+                [line for prompt in job.prompts for line in _lines(prompt.ids, job.parameters, seed=prompt.seed)],
+                job.adapter,
+                time_budget_s=job.parameters.time_budget_s,
             )
-        stop = request.parameters.stop_token_id
-        return [[_completion(found, stop_token_id=stop) for found in output.outputs] for output in outputs]
+            for job in jobs
+        ]
+        too_long = [self._too_long([prompt.ids for prompt in job.prompts]) for job in jobs]
+        going = [one for one, error in zip(work, too_long, strict=True) if error is None]
+        for together in [going] if self._mixes else [[one] for one in going]:
+            self._run(together)
+        return [error or one.error or _samples(one, job) for job, one, error in zip(jobs, work, too_long, strict=True)]
 
-    @contextmanager
-    def _loaded(self, adapter: AdapterName | None) -> Iterator[Any]:
-        if adapter is None:
-            yield None
-            return
-        lora_request = LoRARequest(adapter.name, adapter.number, adapter.path)
-        engine = self._llm.llm_engine
-        try:
-            try:
-                # `generate` would add it as well, but a refusal there ends the engine.
-                engine.add_lora(lora_request)
-            except Exception as error:
-                raise AdapterRefused(f"adapter {adapter.name}: {type(error).__name__}: {error}") from error
-            yield lora_request
-        finally:
-            engine.remove_lora(adapter.number)
+    def score(self, jobs: Sequence[ScoreJob]) -> list[Scored]:
+        """The log-probability of every answer. `TaskTooLong` and `AdapterRefused` take a job's place.
+
+        One job at a time: reading prompts is at full load with any number of them.
+        """
+        return [self._too_long([question.ids for question in job.questions]) or self._scored(job) for job in jobs]
+
+    def _too_long(self, prompts: Sequence[Sequence[int]]) -> TaskTooLong | None:
+        longest = max(map(len, prompts), default=0)
+        if longest < self.max_model_len:
+            return None
+        return TaskTooLong(f"a prompt has {longest} tokens, the engine's context {self.max_model_len}")
+
+    def _scored(self, job: ScoreJob) -> Scored:
+        places = {
+            (number, place): (question, answer)
+            for number, question in enumerate(job.questions)
+            for place, answer in enumerate(question.answers)
+            if answer and self._has_room(question, answer)
+        }
+        work = Job([_scoring_line(question, answer) for question, answer in places.values()], job.adapter)
+        self._run([work])
+        if work.error is not None:
+            return work.error
+        found = {
+            place: _log_probability(question, answer, output)
+            for (place, (question, answer)), output in zip(places.items(), work.outputs, strict=True)
+        }
+        return tuple(
+            tuple(
+                found.get((number, place), -math.inf) if answer else 0.0
+                for place, answer in enumerate(question.answers)
+            )
+            for number, question in enumerate(job.questions)
+        )
+
+    def _has_room(self, question: Question, answer: Sequence[int]) -> bool:
+        return len(question.ids) + len(answer) <= self.max_model_len
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        Batch(self._engine, max_loras=self._max_loras, lora_request=LoRARequest).run(jobs)
 
 
-def _prepare_cpu() -> None:
+def _prepare_cpu() -> bool:
     from arc_engine.sampling import vllm_cpu_lora  # noqa: PLC0415 - of no use on a GPU
 
-    vllm_cpu_lora.install()
     # enforce_eager leaves a few compiled functions, which cost the first request 20 s.
     torch._dynamo.config.disable = True  # noqa: SLF001 - its documented switch
+    return vllm_cpu_lora.install()
 
 
-def _sampling_params(parameters: SamplingParameters, *, seed: int) -> Any:  # noqa: ANN401 - vllm is untyped here
-    return SamplingParams(
-        n=parameters.num_samples,
-        temperature=parameters.temperature,
-        top_p=parameters.top_p,
-        max_tokens=parameters.max_new_tokens,
-        stop_token_ids=[] if parameters.stop_token_id is None else [parameters.stop_token_id],
-        ignore_eos=True,  # our stop token is the only one
-        logprobs=0,  # of the sampled token alone, before temperature and nucleus
-        seed=seed,
-        detokenize=False,
+def _lines(ids: Sequence[int], parameters: SamplingParameters, *, seed: int) -> list[Line]:
+    """A line per completion, so that each can be cut by itself; with the seeds that vLLM's own `n` gives them."""
+    match parameters.method:
+        case Greedy():
+            num_samples, temperature, top_p = 1, 0.0, 1.0
+        case Nucleus(num_samples=num_samples, temperature=temperature, top_p=top_p):
+            pass
+        case DepthFirst():
+            raise MethodUnsupported("vLLM cannot search depth first")
+    return [
+        Line(
+            tokens_input(list(ids)),
+            SamplingParams(
+                temperature=temperature,
+                top_p=top_p,
+                max_tokens=parameters.max_new_tokens,
+                stop_token_ids=[] if parameters.stop_token_id is None else [parameters.stop_token_id],
+                ignore_eos=True,  # our stop token is the only one
+                allowed_token_ids=None if parameters.allowed_token_ids is None else list(parameters.allowed_token_ids),
+                logprobs=0,  # of the sampled token alone, before temperature, nucleus and restriction
+                flat_logprobs=True,
+                seed=seed + number,
+                detokenize=False,
+                # Only a budget needs what there is before the end, which costs a little in every step.
+                output_kind=RequestOutputKind.FINAL_ONLY
+                if parameters.time_budget_s is None
+                else RequestOutputKind.CUMULATIVE,
+            ),
+        )
+        for number in range(num_samples)
+    ]
+
+
+def _samples(work: Job, job: SampleJob) -> tuple[Samples, ...]:
+    each = len(work.outputs) // max(1, len(job.prompts))
+    stop = job.parameters.stop_token_id
+    return tuple(
+        Samples(
+            completions=tuple(
+                _completion(output[0], stop_token_id=stop) for output in work.outputs[start : start + each] if output
+            ),
+            cut=any(start <= index < start + each for index in work.cut),
+        )
+        for start in range(0, len(work.outputs), each or 1)
     )
 
 
@@ -112,3 +192,31 @@ def _completion(output: Any, *, stop_token_id: int | None) -> Completion:  # noq
     if finished and ids[-1] == stop_token_id:
         ids = ids[:-1]
     return Completion(ids, output.cumulative_logprob, finished)
+
+
+def _scoring_line(question: Question, answer: Sequence[int]) -> Line:
+    """The answer as part of the prompt, but for its last token, which is the only one that may be sampled.
+
+    So the whole context can be filled, which vLLM does not allow a prompt to do. A request that wants the
+    log-probabilities of its prompt reads nothing from the prefix cache: what is not computed has none.
+    """
+    params = SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        allowed_token_ids=[answer[-1]],
+        ignore_eos=True,
+        logprobs=0,
+        prompt_logprobs=0 if len(answer) > 1 else None,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+    return Line(tokens_input([*question.ids, *answer[:-1]]), params)
+
+
+def _log_probability(question: Question, answer: Sequence[int], output: tuple[Any, Any]) -> float:
+    """Of the model's own distribution: `logprobs_mode` is raw_logprobs, which no restriction touches."""
+    completion, prompt_logprobs = output
+    start = len(question.ids)
+    inside = (prompt_logprobs[start + number][token].logprob for number, token in enumerate(answer[:-1]))
+    return math.fsum((*inside, completion.cumulative_logprob))

@@ -8,18 +8,21 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from arc_engine.errors import AdapterRefused, SamplerFailed
+from arc_engine.errors import AdapterRefused, EngineError, MethodUnsupported, SamplerFailed
 from arc_engine.sampling.acceptance import check_adapter
 from arc_engine.sampling.engine_process import ENGINE_COMMAND, EngineDied, EngineProcess, Limits
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
-from arc_engine.sampling.wire import AdapterName, EngineOptions, Request
+from arc_engine.sampling.protocol import AdapterFolder, DepthFirst, Sampled, SampleRequest, Scored, ScoreRequest
+from arc_engine.sampling.wire import AdapterName, EngineOptions, SampleJob, ScoreJob
 
 log = logging.getLogger(__name__)
+
+RequestT = TypeVar("RequestT", SampleRequest, ScoreRequest)
+T = TypeVar("T")
 
 LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for `max_lora_rank`."""
@@ -47,12 +50,14 @@ DEFAULTS: Final = {
 class VllmOptions:
     """How engines are started.
 
-    `max_lora_rank` is where the engine starts; it grows when an adapter needs more. `kv_cache_gib` None: 1 on a CPU, 8
-    on a GPU. `log_file` None: the engine writes to our standard error. `command` is what is run as the engine, for
-    example below numactl; its options are appended.
+    `max_lora_rank` is where the engine starts; it grows when an adapter needs more. `max_loras` is how many adapters can
+    be in memory and in a batch at a time, `max_num_seqs` how many sequences. `kv_cache_gib` None: 1 on a CPU, 8 on a
+    GPU. `log_file` None: the engine writes to our standard error. `command` is what is run as the engine, for example
+    below numactl; its options are appended.
     """
 
     max_lora_rank: int = 16
+    max_loras: int = 4
     max_num_seqs: int = 128
     kv_cache_gib: float | None = None
     log_file: Path | None = None
@@ -61,10 +66,11 @@ class VllmOptions:
 
 
 class VllmSampler:
-    """Samples with vLLM. The engine starts with `start`, is kept between requests, and restarted after a crash.
+    """Samples with vLLM. The engine starts with `start`, is kept between calls, and restarted after a crash.
 
-    A request during which the engine dies is repeated once on a new engine. An adapter of higher rank, or another base
-    model, also costs a restart.
+    A call during which the engine dies is repeated once on a new engine, and then request by request: one that kills
+    its engine alone has `SamplerFailed` in the place of its result. Where all do, the engine is what is broken, and the
+    call raises. An adapter of higher rank, or another base model, also costs a restart.
     """
 
     def __init__(self, base: Path, *, options: VllmOptions | None = None) -> None:
@@ -72,7 +78,7 @@ class VllmSampler:
         self._base = base.absolute()
         self._max_lora_rank = _allowed_rank(self._options.max_lora_rank)
         self._numbers = itertools.count(1)
-        self._request_lock = threading.Lock()
+        self._call_lock = threading.Lock()
         self._engine_lock = threading.Lock()
         self._engine: EngineProcess | None = None
         self._closed = False
@@ -80,25 +86,19 @@ class VllmSampler:
     def start(self, *, lora_rank: int = 0) -> None:
         self._running_engine(self._base, lora_rank=lora_rank)
 
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        base: Path,
-        adapter: AdapterFolder | None,
-        parameters: SamplingParameters,
-    ) -> list[list[Completion]]:
-        rank = 0 if adapter is None else adapter.rank
-        if adapter is not None:
-            check_adapter(adapter)
-        with self._request_lock:
-            engine = self._running_engine(base.absolute(), lora_rank=rank)
-            try:
-                return engine.sample(self._request(prompts, adapter, parameters))
-            except EngineDied as error:
-                log.warning("%s; starting another and trying again", error)
-            engine = self._running_engine(base.absolute(), lora_rank=rank)
-            return engine.sample(self._request(prompts, adapter, parameters))
+    def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
+        def call(engine: EngineProcess, requests: Sequence[SampleRequest]) -> list[Sampled]:
+            return engine.sample(
+                [SampleJob(request.prompts, self._named(request.adapter), request.parameters) for request in requests]
+            )
+
+        return self._call(requests, base=base.absolute(), call=call)
+
+    def score(self, requests: Sequence[ScoreRequest], *, base: Path) -> list[Scored]:
+        def call(engine: EngineProcess, requests: Sequence[ScoreRequest]) -> list[Scored]:
+            return engine.score([ScoreJob(request.questions, self._named(request.adapter)) for request in requests])
+
+        return self._call(requests, base=base.absolute(), call=call)
 
     def close(self) -> None:
         with self._engine_lock:
@@ -113,16 +113,58 @@ class VllmSampler:
         with self._engine_lock:
             return self._engine.pid if self._engine is not None else None
 
-    def _request(
-        self, prompts: Sequence[Prompt], adapter: AdapterFolder | None, parameters: SamplingParameters
-    ) -> Request:
+    def _call(
+        self,
+        requests: Sequence[RequestT],
+        *,
+        base: Path,
+        call: Callable[[EngineProcess, Sequence[RequestT]], list[T | EngineError]],
+    ) -> list[T | EngineError]:
+        """Results of the requests that are not refused here already, and those refusals, each in its place."""
+        refusals = [_refusal(request, base=base) for request in requests]
+        accepted = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
+        with self._call_lock:
+            results = iter(self._results(accepted, base=base, call=call) if accepted else [])
+        return [next(results) if refusal is None else refusal for refusal in refusals]
+
+    def _results(
+        self,
+        requests: Sequence[RequestT],
+        *,
+        base: Path,
+        call: Callable[[EngineProcess, Sequence[RequestT]], list[T | EngineError]],
+    ) -> list[T | EngineError]:
+        rank = max(request.adapter.rank if request.adapter else 0 for request in requests)
+        try:
+            return call(self._running_engine(base, lora_rank=rank), requests)
+        except EngineDied as error:
+            log.warning("%s; starting another and trying again", error)
+        try:
+            return call(self._running_engine(base, lora_rank=rank), requests)
+        except EngineDied as error:
+            if len(requests) == 1:
+                raise
+            log.warning("%s; trying every request by itself", error)
+        results: list[T | EngineError] = []
+        for request in requests:
+            engine = self._running_engine(base, lora_rank=rank)
+            engine.wait_until_ready()  # what ends it before is no request's fault
+            try:
+                results += call(engine, [request])
+            except EngineDied as error:
+                results.append(error)
+        last = results[-1]
+        if isinstance(last, EngineDied) and all(isinstance(result, EngineDied) for result in results):
+            raise last
+        return results
+
+    def _named(self, adapter: AdapterFolder | None) -> AdapterName | None:
         # vLLM keeps prefixes by adapter name and path: a name that returned with other weights would be answered from
         # the old one's cache. So every request makes a name of its own, whatever its caller calls the adapter.
-        number = next(self._numbers)
         if adapter is None:
-            return Request(tuple(prompts), None, parameters)
-        name = AdapterName(f"{adapter.name}#{number}", number, str(adapter.path.absolute()))
-        return Request(tuple(prompts), name, parameters)
+            return None
+        number = next(self._numbers)
+        return AdapterName(f"{adapter.name}#{number}", number, str(adapter.path.absolute()))
 
     def _running_engine(self, base: Path, *, lora_rank: int) -> EngineProcess:
         with self._engine_lock:
@@ -146,6 +188,7 @@ class VllmSampler:
             EngineOptions(
                 base=str(self._base),
                 max_lora_rank=self._max_lora_rank,
+                max_loras=options.max_loras,
                 max_num_seqs=options.max_num_seqs,
                 kv_cache_gib=options.kv_cache_gib,
                 parent_pid=os.getpid(),
@@ -155,6 +198,19 @@ class VllmSampler:
             log_file=options.log_file,
             command=options.command,
         )
+
+
+def _refusal(request: SampleRequest | ScoreRequest, *, base: Path) -> EngineError | None:
+    """Why the engine need not see this request, if so."""
+    if isinstance(request, SampleRequest) and isinstance(request.parameters.method, DepthFirst):
+        return MethodUnsupported("vLLM cannot search depth first; the torch backend can")
+    try:
+        if request.adapter is not None:
+            _allowed_rank(request.adapter.rank)
+            check_adapter(request.adapter, base=base)
+    except AdapterRefused as error:
+        return error
+    return None
 
 
 def _allowed_rank(rank: int) -> int:

@@ -1,19 +1,37 @@
 """What the vLLM client and its engine process say to each other: one JSON object a line.
 
-The engine's first line is `ready` or `error`; from then on every request line is answered by one line, `completions` or
-`error`.
+The engine's first line is `ready` or `error`; from then on every line of requests, `sample` or `score`, is answered by
+one line: `results`, which has a result or an error per request, or `error` when all came to nothing.
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from arc_engine.errors import AdapterRefused, EngineError, SamplerFailed, TaskTooLong
-from arc_engine.sampling.protocol import Completion, Prompt, SamplingParameters
+from arc_engine.errors import AdapterRefused, EngineError, MethodUnsupported, SamplerFailed, TaskTooLong
+from arc_engine.sampling.protocol import (
+    Completion,
+    DepthFirst,
+    Greedy,
+    Method,
+    Nucleus,
+    Prompt,
+    Question,
+    Sampled,
+    Samples,
+    SamplingParameters,
+    Scored,
+)
 
-ERRORS: Final[dict[str, type[EngineError]]] = {e.code: e for e in (AdapterRefused, TaskTooLong, SamplerFailed)}
+ERRORS: Final[dict[str, type[EngineError]]] = {
+    error.code: error for error in (AdapterRefused, TaskTooLong, MethodUnsupported, SamplerFailed)
+}
 """The errors that travel; every other one arrives as `SamplerFailed`."""
+METHODS: Final[dict[str, type[Method]]] = {"greedy": Greedy, "nucleus": Nucleus, "depth_first": DepthFirst}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +40,7 @@ class EngineOptions:
 
     base: str
     max_lora_rank: int
+    max_loras: int
     max_num_seqs: int
     kv_cache_gib: float | None
     parent_pid: int
@@ -46,44 +65,59 @@ class AdapterName:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Sample these prompts, with this adapter or with none."""
+class SampleJob:
+    """Continue these prompts, with this adapter or with none."""
 
     prompts: tuple[Prompt, ...]
     adapter: AdapterName | None
     parameters: SamplingParameters
 
-    def to_line(self) -> str:
-        """One line, with its end."""
-        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
 
-    @classmethod
-    def from_line(cls, line: str) -> "Request":
-        """The inverse of `to_line`."""
-        fields = json.loads(line)
-        return cls(
-            prompts=tuple(Prompt(tuple(prompt["ids"]), prompt["seed"]) for prompt in fields["prompts"]),
-            adapter=fields["adapter"] and AdapterName(**fields["adapter"]),
-            parameters=SamplingParameters(**fields["parameters"]),
-        )
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """Say how likely the answers are, with this adapter or with none."""
+
+    questions: tuple[Question, ...]
+    adapter: AdapterName | None
+
+
+Call: TypeAlias = tuple[Literal["sample"], tuple[SampleJob, ...]] | tuple[Literal["score"], tuple[ScoreJob, ...]]
+"""All that the engine is asked for at once."""
+
+
+def call_line(call: Call) -> str:
+    """One line, with its end."""
+    if call[0] == "sample":
+        return _line({"sample": [_sample_fields(job) for job in call[1]]})
+    return _line({"score": [_score_fields(job) for job in call[1]]})
+
+
+def parse_call(line: str) -> Call:
+    """The inverse of `call_line`."""
+    fields = json.loads(line)
+    if "sample" in fields:
+        return "sample", tuple(_sample_job(job) for job in fields["sample"])
+    return "score", tuple(_score_job(job) for job in fields["score"])
 
 
 def ready_line(*, max_model_len: int, startup_s: float) -> str:
     """The engine's greeting: the longest sequence it takes, in tokens, and how long it took to start."""
-    return json.dumps({"ready": {"max_model_len": max_model_len, "startup_s": startup_s}}) + "\n"
+    return _line({"ready": {"max_model_len": max_model_len, "startup_s": startup_s}})
 
 
-def completions_line(completions: Sequence[Sequence[Completion]]) -> str:
-    """The answer to a request."""
-    rows = [[asdict(completion) for completion in found] for found in completions]
-    return json.dumps({"completions": rows}, separators=(",", ":")) + "\n"
+def sampled_line(results: Sequence[Sampled]) -> str:
+    """The answer to a call to sample."""
+    return _line({"results": [_result(found, lambda found: [_samples_fields(s) for s in found]) for found in results]})
+
+
+def scored_line(results: Sequence[Scored]) -> str:
+    """The answer to a call to score."""
+    return _line({"results": [_result(found, lambda found: [_numbers(row) for row in found]) for found in results]})
 
 
 def error_line(error: Exception) -> str:
-    """The answer to a request, or the greeting, when it came to nothing."""
-    code = error.code if isinstance(error, EngineError) and error.code in ERRORS else SamplerFailed.code
-    message = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-    return json.dumps({"error": {"code": code, "message": message}}) + "\n"
+    """The answer to a call, or the greeting, when it came to nothing."""
+    return _line({"error": _error_fields(error)})
 
 
 def parse_ready(line: str) -> dict[str, Any]:
@@ -92,26 +126,137 @@ def parse_ready(line: str) -> dict[str, Any]:
     return ready
 
 
-def parse_completions(line: str, request: Request) -> list[list[Completion]]:
-    """What `completions_line` said; raises what `error_line` said, and `SamplerFailed` on anything else."""
-    rows = _reply(line, "completions")
+def parse_sampled(line: str, jobs: Sequence[SampleJob]) -> list[Sampled]:
+    """What `sampled_line` said; raises what `error_line` said, and `SamplerFailed` on anything else."""
+
+    def samples(job: SampleJob, fields: Any) -> tuple[Samples, ...]:  # noqa: ANN401 - JSON
+        method = job.parameters.method
+        num_samples = method.num_samples if isinstance(method, Nucleus) else 1
+        found = tuple(_samples(fields_of_one) for fields_of_one in fields)
+        if len(found) != len(job.prompts):
+            raise SamplerFailed(f"the engine answered {len(found)} prompts of {len(job.prompts)}")
+        for one in found:
+            if len(one.completions) > num_samples or (len(one.completions) < num_samples and not one.cut):
+                raise SamplerFailed(f"the engine gave {len(one.completions)} completions where {num_samples} were due")
+        return found
+
+    return _results(line, jobs, samples)
+
+
+def parse_scored(line: str, jobs: Sequence[ScoreJob]) -> list[Scored]:
+    """What `scored_line` said; raises what `error_line` said, and `SamplerFailed` on anything else."""
+
+    def scores(job: ScoreJob, fields: Any) -> tuple[tuple[float, ...], ...]:  # noqa: ANN401 - JSON
+        found = tuple(tuple(_number(score) for score in row) for row in fields)
+        if [len(row) for row in found] != [len(question.answers) for question in job.questions]:
+            raise SamplerFailed(f"the engine scored {[len(row) for row in found]} answers, which are not all")
+        return found
+
+    return _results(line, jobs, scores)
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _sample_fields(job: SampleJob) -> dict[str, Any]:
+    method = job.parameters.method
+    [kind] = [name for name, of_this in METHODS.items() if isinstance(method, of_this)]
+    return {
+        "prompts": [[prompt.ids, prompt.seed] for prompt in job.prompts],
+        "adapter": job.adapter and asdict(job.adapter),
+        "parameters": {**asdict(job.parameters), "method": [kind, asdict(method)]},
+    }
+
+
+def _sample_job(fields: Mapping[str, Any]) -> SampleJob:
+    parameters = fields["parameters"]
+    kind, of_method = parameters["method"]
+    allowed = parameters["allowed_token_ids"]
+    return SampleJob(
+        prompts=tuple(Prompt(tuple(ids), seed) for ids, seed in fields["prompts"]),
+        adapter=fields["adapter"] and AdapterName(**fields["adapter"]),
+        parameters=SamplingParameters(
+            **{
+                **parameters,
+                "method": METHODS[kind](**of_method),
+                "allowed_token_ids": None if allowed is None else tuple(allowed),
+            }
+        ),
+    )
+
+
+def _score_fields(job: ScoreJob) -> dict[str, Any]:
+    return {
+        "questions": [[question.ids, question.answers] for question in job.questions],
+        "adapter": job.adapter and asdict(job.adapter),
+    }
+
+
+def _score_job(fields: Mapping[str, Any]) -> ScoreJob:
+    return ScoreJob(
+        questions=tuple(
+            Question(tuple(ids), tuple(tuple(answer) for answer in answers)) for ids, answers in fields["questions"]
+        ),
+        adapter=fields["adapter"] and AdapterName(**fields["adapter"]),
+    )
+
+
+def _samples_fields(samples: Samples) -> dict[str, Any]:
+    completions = [[c.ids, _finite(c.log_probability), c.finished] for c in samples.completions]
+    return {"completions": completions, "cut": samples.cut}
+
+
+def _samples(fields: Mapping[str, Any]) -> Samples:
+    completions = tuple(Completion(tuple(ids), _number(log_p), done) for ids, log_p, done in fields["completions"])
+    return Samples(completions, cut=fields["cut"])
+
+
+def _numbers(values: Sequence[float]) -> list[float | None]:
+    return [_finite(value) for value in values]
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no -inf, nor NaN: what has no probability is null."""
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return -math.inf if value is None else float(value)
+
+
+def _result(found: EngineError | T, fields: Callable[[T], Any]) -> dict[str, Any]:
+    return {"error": _error_fields(found)} if isinstance(found, EngineError) else {"found": fields(found)}
+
+
+def _error_fields(error: Exception) -> dict[str, str]:
+    code = error.code if isinstance(error, EngineError) and error.code in ERRORS else SamplerFailed.code
+    message = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    return {"code": code, "message": message}
+
+
+def _error(fields: Mapping[str, str]) -> EngineError:
+    return ERRORS[fields["code"]](fields["message"])
+
+
+def _results(line: str, jobs: Sequence[Any], parse: Callable[[Any, Any], T]) -> list[T | EngineError]:
+    results = _reply(line, "results")
+    if not isinstance(results, list) or len(results) != len(jobs):
+        raise SamplerFailed(f"the engine answered {line[:200]!r} to {len(jobs)} requests")
     try:
-        found = [[Completion(tuple(c["ids"]), c["log_probability"], c["finished"]) for c in row] for row in rows]
-    except (KeyError, TypeError) as error:
-        raise SamplerFailed(f"the engine's completions cannot be read: {line[:200]!r}") from error
-    if [len(row) for row in found] != [request.parameters.num_samples] * len(request.prompts):
-        raise SamplerFailed(
-            f"the engine gave {[len(row) for row in found]} completions for {len(request.prompts)} prompts with "
-            f"{request.parameters.num_samples} each"
-        )
-    return found
+        return [
+            _error(result["error"]) if "error" in result else parse(job, result["found"])
+            for job, result in zip(jobs, results, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SamplerFailed(f"the engine's results cannot be read: {line[:200]!r}") from error
 
 
 def _reply(line: str, kind: str) -> Any:  # noqa: ANN401 - JSON
     try:
         fields = json.loads(line)
         if "error" in fields:
-            raise ERRORS[fields["error"]["code"]](fields["error"]["message"])
+            raise _error(fields["error"])
         return fields[kind]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, EngineError):

@@ -25,6 +25,7 @@ ERRORS: list[errors.EngineError] = [
     errors.Diverged(3, float("inf"), 2.0),
     errors.AdaptationStopped("no"),
     errors.AdapterRefused("no"),
+    errors.MethodUnsupported("no"),
     errors.SamplerFailed("no"),
 ]
 

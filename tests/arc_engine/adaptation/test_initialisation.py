@@ -135,7 +135,7 @@ def test_the_export_is_plain_lora_on_the_unchanged_base(base, tmp_path, init, us
     torch.testing.assert_close(found, at_the_end, rtol=1e-4, atol=1e-4)
     assert (found - logits(base.model)).abs().max() > 0.1, "the adapter does something"
     assert adapter.rank == (8 if init in SHIFTING else 4)
-    check_adapter(AdapterFolder(name="adapter", path=tmp_path, rank=adapter.rank))
+    check_adapter(AdapterFolder(name="adapter", path=tmp_path, rank=adapter.rank), base=base.folder)
     assert adapter.config["init_lora_weights"] is True
     assert adapter.config["use_rslora"] is use_rslora
 
