@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import ServiceConfig
+from jobs.config import ServiceConfig, VllmConfig
 from jobs.errors import ConfigurationError
 
 pytestmark = pytest.mark.fast
@@ -33,6 +33,12 @@ def test_every_setting_can_be_given():
         "LEASE_S": "12.5",
         "MAX_ATTEMPTS": "5",
         "JOB_TIMEOUT_S": "60",
+        "SAMPLE_PACK": "2",
+        "VLLM_KV_CACHE_GIB": "1.5",
+        "VLLM_MAX_NUM_SEQS": "64",
+        "VLLM_MAX_LORAS": "8",
+        "VLLM_STARTUP_LIMIT_S": "90",
+        "VLLM_REQUEST_LIMIT_S": "600",
         "MAX_BODY_BYTES": "1000",
         "MAX_TASKS": "7",
         "API_KEYS": " one, two ,,",
@@ -41,6 +47,10 @@ def test_every_setting_can_be_given():
     assert (config.work_dir, config.lease_s, config.max_attempts) == (Path("/scratch"), 12.5, 5)
     assert (config.job_timeout_s, config.max_body_bytes, config.max_tasks) == (60.0, 1000, 7)
     assert config.api_keys == ("one", "two")
+    assert config.sample_pack == 2
+    assert config.vllm == VllmConfig(
+        kv_cache_gib=1.5, max_num_seqs=64, max_loras=8, startup_limit_s=90.0, request_limit_s=600.0
+    )
 
 
 def test_all_that_is_missing_or_garbled_is_named_at_once():
@@ -49,11 +59,14 @@ def test_all_that_is_missing_or_garbled_is_named_at_once():
         "ARCADAPT_LEASE_S": "soon",
         "ARCADAPT_MAX_TASKS": "0",
         "ARCADAPT_MAX_ATTEMPTS": "1.5",
+        "ARCADAPT_SAMPLE_PACK": "0",
+        "ARCADAPT_VLLM_MAX_LORAS": "some",
     }
     with pytest.raises(ConfigurationError) as caught:
         ServiceConfig.from_env(env)
     said = str(caught.value)
-    for name in ("DATABASE_URL", "BROKER_URL", "ARTIFACTS_DIR", "LEASE_S", "MAX_TASKS", "MAX_ATTEMPTS"):
+    servers = ("DATABASE_URL", "BROKER_URL", "ARTIFACTS_DIR")
+    for name in (*servers, "LEASE_S", "MAX_TASKS", "MAX_ATTEMPTS", "SAMPLE_PACK", "VLLM_MAX_LORAS"):
         assert f"ARCADAPT_{name}" in said
 
 
