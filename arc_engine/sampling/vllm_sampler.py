@@ -50,9 +50,9 @@ DEFAULTS: Final = {
 class VllmOptions:
     """How engines are started.
 
-    `max_lora_rank` is where the engine starts; it grows when an adapter needs more. `max_loras` is how many adapters can
-    be in memory and in a batch at a time, `max_num_seqs` how many sequences. `kv_cache_gib` None: 1 on a CPU, 8 on a
-    GPU. `log_file` None: the engine writes to our standard error. `command` is what is run as the engine, for example
+    `max_lora_rank` is where the engine starts; it grows when an adapter needs more. `max_loras` is how many adapters
+    can be in memory and in a batch at a time, `max_num_seqs` how many sequences. `kv_cache_gib` None: 1 on a CPU, 8 on
+    a GPU. `log_file` None: the engine writes to our standard error. `command` is what is run as the engine, for example
     below numactl; its options are appended.
     """
 

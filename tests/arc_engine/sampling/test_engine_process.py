@@ -12,13 +12,27 @@ from pathlib import Path
 import psutil
 import pytest
 
-from arc_engine.errors import AdapterRefused, SamplerFailed
+from arc_engine.errors import AdapterRefused, MethodUnsupported, SamplerFailed
 from arc_engine.sampling.engine_process import EngineDied, EngineTimedOut, Limits
-from arc_engine.sampling.protocol import Completion, Prompt, SamplingParameters
+from arc_engine.sampling.protocol import (
+    AdapterFolder,
+    Completion,
+    DepthFirst,
+    Greedy,
+    Prompt,
+    Question,
+    SampleRequest,
+    Samples,
+    SamplingParameters,
+    ScoreRequest,
+)
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
 
+POISON = 666  # a prompt that begins so ends any scripted engine
 PROMPTS = (Prompt((1, 2, 3), seed=0), Prompt((1, 2), seed=1))
-GREEDY = SamplingParameters(num_samples=1, temperature=0.0, top_p=1.0, max_new_tokens=4, stop_token_id=None)
+GREEDY = SamplingParameters(Greedy(), max_new_tokens=4, stop_token_id=None)
+REQUEST = SampleRequest(PROMPTS, None, GREEDY)
+DEADLY = SampleRequest((Prompt((POISON,), seed=0),), None, GREEDY)
 SCRIPT = Path(__file__).with_name("scripted_engine.py")
 
 
@@ -60,12 +74,14 @@ def sampler_that(starts: Path, tmp_path: Path):
         sampler.close()
 
 
-def sample(sampler: VllmSampler, base: Path) -> list[list[Completion]]:
-    return sampler.sample(PROMPTS, base=base, adapter=None, parameters=GREEDY)
+def sample(sampler: VllmSampler, base: Path) -> tuple[Samples, ...]:
+    [found] = sampler.sample([REQUEST], base=base)
+    assert isinstance(found, tuple)
+    return found
 
 
-def answer_of_start(number: int) -> list[list[Completion]]:
-    return [[Completion((number,), -1.0, finished=True)]] * len(PROMPTS)
+def answer_of_start(number: int, *, num_prompts: int = len(PROMPTS)) -> tuple[Samples, ...]:
+    return (Samples((Completion((number,), -1.0, finished=True),)),) * num_prompts
 
 
 def test_the_engine_starts_once_and_is_kept(sampler_that, starts: Path, tmp_path: Path) -> None:
@@ -92,6 +108,57 @@ def test_a_second_death_fails_the_request(sampler_that, starts: Path, tmp_path: 
     with pytest.raises(EngineDied, match=r"exit status 3.*engine\.log"):
         sample(sampler_that("always die"), tmp_path)
     assert len(list(starts.iterdir())) == 2
+
+
+def test_of_several_requests_only_the_one_that_kills_engines_fails(sampler_that, starts: Path, tmp_path: Path) -> None:
+    sampler = sampler_that("be good")
+    found = sampler.sample([REQUEST, DEADLY, REQUEST], base=tmp_path)
+    # Together twice, then one by one: the third engine does not survive the second request.
+    assert [found[0], found[2]] == [answer_of_start(3), answer_of_start(4)]
+    assert isinstance(found[1], SamplerFailed)
+    assert "exit status 5" in str(found[1])
+    assert sample(sampler, tmp_path) == answer_of_start(4)
+    assert len(list(starts.iterdir())) == 4
+
+
+def test_scoring_isolates_a_deadly_request_as_well(sampler_that, tmp_path: Path) -> None:
+    good = ScoreRequest((Question((1,), ((2,), (3, 4))), Question((1,), ())), None)
+    deadly = ScoreRequest((Question((POISON,), ((2,),)),), None)
+    found = sampler_that("be good").score([deadly, good], base=tmp_path)
+    assert isinstance(found[0], SamplerFailed)
+    assert found[1] == ((-1.0, -1.0), ())
+
+
+def test_where_every_request_kills_the_engine_the_call_fails(sampler_that, starts: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineDied, match="exit status 3"):
+        sampler_that("always die").sample([REQUEST, REQUEST], base=tmp_path)
+    assert len(list(starts.iterdir())) == 4
+
+
+def test_an_engine_that_does_not_start_again_fails_the_call(sampler_that, starts: Path, tmp_path: Path) -> None:
+    with pytest.raises(SamplerFailed, match="no such model"):
+        sampler_that("fail to start again").sample([REQUEST, DEADLY], base=tmp_path)
+    assert len(list(starts.iterdir())) == 2
+
+
+def test_what_vllm_cannot_do_or_take_is_refused_without_an_engine(sampler_that, starts: Path, tmp_path: Path) -> None:
+    sampler = sampler_that("be good")
+    dfs = SampleRequest(PROMPTS, None, SamplingParameters(DepthFirst(0.1), max_new_tokens=4, stop_token_id=None))
+    adapters = [AdapterFolder("large", tmp_path, rank=513), AdapterFolder("missing", tmp_path, rank=8)]
+    refused = [dfs, *(SampleRequest(PROMPTS, adapter, GREEDY) for adapter in adapters)]
+    errors = sampler.sample(refused, base=tmp_path)
+    assert [type(error) for error in errors] == [MethodUnsupported, AdapterRefused, AdapterRefused]
+    assert "rank 512 at most" in str(errors[1])
+    assert "missing" in str(errors[2])
+    assert not list(starts.iterdir())
+    found = sampler.sample([refused[0], REQUEST, refused[1]], base=tmp_path)
+    assert [type(found[0]), found[1], type(found[2])] == [MethodUnsupported, answer_of_start(1), AdapterRefused]
+
+
+def test_no_requests_are_no_work(sampler_that, starts: Path, tmp_path: Path) -> None:
+    sampler = sampler_that("be good")
+    assert sampler.sample([], base=tmp_path) == sampler.score([], base=tmp_path) == []
+    assert not list(starts.iterdir())
 
 
 def test_an_engine_killed_between_requests_is_replaced(sampler_that, tmp_path: Path) -> None:
@@ -142,8 +209,9 @@ def test_nonsense_is_not_taken_for_an_answer(behaviour: str, sampler_that, tmp_p
 def test_a_refusal_is_passed_on_and_the_engine_kept(sampler_that, starts: Path, tmp_path: Path) -> None:
     sampler = sampler_that("refuse")
     for _ in range(2):
-        with pytest.raises(AdapterRefused, match="not this one"):
-            sample(sampler, tmp_path)
+        [refusal] = sampler.sample([REQUEST], base=tmp_path)
+        assert isinstance(refusal, AdapterRefused)
+        assert "not this one" in str(refusal)
     assert len(list(starts.iterdir())) == 1
 
 
@@ -161,7 +229,7 @@ def test_closing_from_another_thread_ends_a_request_and_the_engine(sampler_that,
 
     thread = threading.Thread(target=request)
     thread.start()
-    eventually(sampler._request_lock.locked)
+    eventually(sampler._call_lock.locked)
     sampler.close()
     thread.join(timeout=20)
     assert len(errors) == 1
@@ -182,9 +250,8 @@ def test_many_callers_are_served_one_after_the_other(sampler_that, tmp_path: Pat
 
 
 def test_a_request_larger_than_a_pipe_holds_arrives(sampler_that, tmp_path: Path) -> None:
-    prompts = [Prompt(tuple(range(5000)), seed=0)] * 100
-    found = sampler_that("be good").sample(prompts, base=tmp_path, adapter=None, parameters=GREEDY)
-    assert len(found) == 100
+    request = SampleRequest((Prompt(tuple(range(5000)), seed=0),) * 100, None, GREEDY)
+    assert sampler_that("be good").sample([request], base=tmp_path) == [answer_of_start(1, num_prompts=100)]
 
 
 def test_another_base_gets_another_engine(sampler_that, tmp_path: Path) -> None:
