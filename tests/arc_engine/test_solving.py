@@ -1,23 +1,38 @@
 """Solving through the front door, with a sampler that knows the answer, and with the tiny model."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from arc_engine.encoders import MinimalGridEncoder
-from arc_engine.errors import EncoderUnsupported, PromptUnsupported, TaskTooLong
+from arc_engine.errors import AdapterRefused, EncoderUnsupported, EngineError, PromptUnsupported, TaskTooLong
 from arc_engine.grids import Grid
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.prompts.chat import REQUEST
 from arc_engine.prompts.writer import PromptWriter
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, SamplingParameters
+from arc_engine.sampling.protocol import (
+    AdapterFolder,
+    Completion,
+    DepthFirst,
+    Greedy,
+    Nucleus,
+    Question,
+    Sampled,
+    SampleRequest,
+    Samples,
+    SamplingParameters,
+    Scored,
+    ScoreRequest,
+)
 from arc_engine.sampling.torch_sampler import TorchSampler
-from arc_engine.settings import PromptSettings, SamplingSettings, SolveSettings
-from arc_engine.solving import Answer, answer, draw_views, tokens_of_largest_grid
+from arc_engine.settings import PromptSettings, SolveSettings
+from arc_engine.solving import Answer, Assignment, answer, answer_all, tokens_of_largest_grid
+from arc_engine.task_views import draw_views
 from arc_engine.tasks import Pair, Task
 from tests.fixtures.chat_tokenizers import CHATML, chat_tokenizer
+from tests.fixtures.merging_tokenizers import merging_tokenizer
 
 TOKENIZER = build_tokenizer(model_max_length=4096)
 TASK = Task(
@@ -26,19 +41,50 @@ TASK = Task(
 )
 GREEK = f"ReplaceNumberEncoder(MinimalGridEncoder(), {list('αβγδεζηθικ')})"
 OUTPUTS: tuple[Grid, ...] = (((3, 2, 1), (6, 5, 4)), ((8, 7),))
+ONE, OTHER = (AdapterFolder(name, Path(name), rank=8) for name in ("one", "other"))
 
 
 def settings(**sampling: object) -> SolveSettings:
-    return SolveSettings(sampling=SamplingSettings(**sampling))
+    return SolveSettings.model_validate({"sampling": sampling})
+
+
+def rescoring(method: str = "product_of_experts", *, num_views: int = 4, **selection: object) -> SolveSettings:
+    return SolveSettings.model_validate(
+        {"sampling": {"num_views": num_views}, "selection": {"method": method, **selection}}
+    )
+
+
+def said(text: str, *, log_probability: float = -1.0, finished: bool = True) -> Completion:
+    return Completion(tuple(TOKENIZER.encode(text, add_special_tokens=False)), log_probability, finished)
+
+
+def right_of_course(view: int, right: str) -> Completion:
+    return said(right)
 
 
 class Oracle:
-    """A sampler that answers as `say(view, grid)` tells it, given the right answer as the view shows it."""
+    """A sampler that knows the task.
 
-    def __init__(self, say: Callable[[int, str], Completion], num_views: int) -> None:
+    It answers as `say(view, grid)` tells it, given the right answer as the view shows it, finds a grid as likely under
+    every view as `likely(grid)` says, and refuses the adapters that it is told to.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[int, str], Completion | Samples] = right_of_course,
+        *,
+        num_views: int = 4,
+        likely: Callable[[Grid], float] = lambda grid: -1.0,
+        refuses: Mapping[str, EngineError] | None = None,
+        refuses_to_score: Mapping[str, EngineError] | None = None,
+    ) -> None:
         self._say = say
         self._num_views = num_views
-        self.calls: list[tuple[Sequence[Prompt], SamplingParameters]] = []
+        self._likely = likely
+        self._refuses = refuses or {}
+        self._refuses_to_score = refuses_to_score or {}
+        self.calls: list[Sequence[SampleRequest]] = []
+        self.score_calls: list[Sequence[ScoreRequest]] = []
 
     def start(self, *, lora_rank: int = 0) -> None:
         pass
@@ -46,43 +92,69 @@ class Oracle:
     def close(self) -> None:
         pass
 
-    def sample(
-        self, prompts: Sequence[Prompt], *, base: Path, adapter: AdapterFolder | None, parameters: SamplingParameters
-    ) -> list[list[Completion]]:
-        self.calls.append((prompts, parameters))
-        views = draw_views(self._num_views, seed=0, num_pairs=len(TASK.train))
-        shown = [MinimalGridEncoder().encode(view.apply(output)) for output in OUTPUTS for view in views]
-        numbers = itertools.cycle(range(self._num_views))
+    def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
+        self.calls.append(requests)
         return [
-            [self._say(view, text)] * parameters.num_samples
-            for view, text, _ in zip(numbers, shown, prompts, strict=False)
+            self._refuses[request.adapter.name]
+            if request.adapter and request.adapter.name in self._refuses
+            else tuple(self._samples(request))
+            for request in requests
         ]
 
+    def score(self, requests: Sequence[ScoreRequest], *, base: Path) -> list[Scored]:
+        self.score_calls.append(requests)
+        return [
+            self._refuses_to_score[request.adapter.name]
+            if request.adapter and request.adapter.name in self._refuses_to_score
+            else tuple(self._scores(request.questions))
+            for request in requests
+        ]
 
-def said(text: str, *, log_probability: float = -1.0, finished: bool = True) -> Completion:
-    return Completion(tuple(TOKENIZER.encode(text, add_special_tokens=False)), log_probability, finished)
+    def _samples(self, request: SampleRequest) -> Iterator[Samples]:
+        views = draw_views(self._num_views, seed=0, num_pairs=len(TASK.train))
+        shown = [MinimalGridEncoder().encode(view.apply(output)) for output in OUTPUTS for view in views]
+        method = request.parameters.method
+        times = method.num_samples if isinstance(method, Nucleus) else 1
+        for number, (text, _) in enumerate(zip(shown, request.prompts, strict=True)):
+            found = self._say(number % self._num_views, text)
+            yield found if isinstance(found, Samples) else Samples((found,) * times)
+
+    def _scores(self, questions: Sequence[Question]) -> Iterator[tuple[float, ...]]:
+        views = draw_views(len(questions) // len(OUTPUTS), seed=0, num_pairs=len(TASK.train))
+        for view, question in zip(itertools.cycle(views), questions, strict=False):
+            assert all(ids[-1] == TOKENIZER.eos_token_id for ids in question.answers)
+            texts = [TOKENIZER.decode(ids[:-1], skip_special_tokens=False) for ids in question.answers]
+            yield tuple(self._likely(view.undo(MinimalGridEncoder().decode(text))) for text in texts)
 
 
-def ask(oracle: Oracle, **sampling: object) -> Answer:
+def ask(oracle: Oracle, asked: SolveSettings | None = None, *, max_positions: int = 4096, **sampling: object) -> Answer:
     return answer(
-        TASK,
+        Assignment(TASK, asked or settings(**sampling), adapter=None),
         sampler=oracle,
         tokenizer=TOKENIZER,
         base=Path("base"),
-        adapter=None,
-        settings=settings(**sampling),
-        max_positions=4096,
+        max_positions=max_positions,
     )
 
 
+def ask_all(oracle: Oracle, *assignments: Assignment, max_positions: int = 4096) -> list[Answer | EngineError]:
+    return answer_all(assignments, sampler=oracle, tokenizer=TOKENIZER, base=Path("base"), max_positions=max_positions)
+
+
+def parameters_of(**sampling: object) -> SamplingParameters:
+    oracle = Oracle(num_views=1)
+    ask(oracle, num_views=1, **sampling)
+    [[request]] = oracle.calls
+    return request.parameters
+
+
 def test_answers_under_all_views_are_undone_and_agree() -> None:
-    found = ask(Oracle(lambda view, right: said(right), num_views=16), num_views=16)
+    found = ask(Oracle(num_views=16), num_views=16)
     assert [attempts.attempt_1 for attempts in found.attempts] == list(OUTPUTS)
     assert [attempts.attempt_2 for attempts in found.attempts] == [None, None]
-    assert [attempts.confidence for attempts in found.attempts] == [1.0, 1.0]
     assert [len(candidates) for candidates in found.candidates] == [1, 1]
     assert found.candidates[0][0].views == tuple(range(16))
-    assert found.num_completions == 32
+    assert found.num_completions == (16, 16)
 
 
 def test_refused_answers_count_against_confidence() -> None:
@@ -90,8 +162,15 @@ def test_refused_answers_count_against_confidence() -> None:
         return said(right) if view in {0, 1, 2} else said("nonsense") if view == 3 else said(right, finished=False)
 
     found = ask(Oracle(say, num_views=8), num_views=8)
-    assert [attempts.confidence for attempts in found.attempts] == [3 / 8, 3 / 8]
     assert found.refusals == {"bad_cell": 2, "unfinished": 8}
+    assert found.candidates[0][0].score == 3 / 8
+    agreed = ask(Oracle(num_views=8), num_views=8)
+    assert 0 < found.attempts[0].confidence < agreed.attempts[0].confidence < 1
+
+
+def test_no_answer_is_sure_of_nothing() -> None:
+    found = ask(Oracle(lambda view, right: said("nonsense"), num_views=4), num_views=4)
+    assert [(one.attempt_1, one.attempt_2, one.confidence) for one in found.attempts] == [(None, None, 0.0)] * 2
 
 
 def test_generated_tokens_are_counted_with_their_end() -> None:
@@ -105,68 +184,156 @@ def test_a_special_token_in_an_answer_is_not_passed_over() -> None:
 
 
 def test_all_views_of_all_inputs_are_one_request() -> None:
-    oracle = Oracle(lambda view, right: said(right), num_views=5)
+    oracle = Oracle(num_views=5)
     found = ask(oracle, num_views=5, samples_per_view=2, method="sample")
-    [(prompts, parameters)] = oracle.calls
-    assert len(prompts) == 10
-    assert len({prompt.seed for prompt in prompts}) == 10
-    assert parameters == SamplingParameters(
-        num_samples=2, temperature=0.7, top_p=1.0, max_new_tokens=930, stop_token_id=TOKENIZER.eos_token_id
+    [[request]] = oracle.calls
+    assert len(request.prompts) == 10
+    assert request.adapter is None
+    assert found.num_completions == (10, 10)
+    assert oracle.score_calls == []
+
+
+@pytest.mark.parametrize(
+    ("sampling", "method"),
+    [
+        ({"temperature": 2.0, "top_p": 0.1}, Greedy()),
+        ({"method": "sample", "samples_per_view": 3}, Nucleus(3, temperature=0.7, top_p=1.0)),
+        ({"method": "dfs", "min_probability": 0.2}, DepthFirst(0.2, max_nodes=None)),
+        ({"method": "dfs", "max_nodes": 50}, DepthFirst(0.1, max_nodes=50)),
+    ],
+)
+def test_settings_say_how_completions_are_found(sampling: dict[str, object], method: object) -> None:
+    assert parameters_of(**sampling).method == method
+
+
+def test_settings_say_where_completions_end() -> None:
+    parameters = parameters_of()
+    assert (parameters.max_new_tokens, parameters.stop_token_id) == (930, TOKENIZER.eos_token_id)
+    assert parameters.time_budget_s is None
+    parameters = parameters_of(max_new_tokens=7, time_budget_s=1.5)
+    assert (parameters.max_new_tokens, parameters.time_budget_s) == (7, 1.5)
+
+
+def test_only_tokens_of_grids_are_allowed_unless_settings_say_otherwise() -> None:
+    allowed = parameters_of().allowed_token_ids
+    assert allowed is not None
+    assert sorted(TOKENIZER.convert_ids_to_tokens(allowed)) == ["\n", *"0123456789", "<eos>"]
+    assert parameters_of(grid_tokens_only=False).allowed_token_ids is None
+
+
+def test_searches_that_a_budget_ended_are_counted_and_what_they_found_is_used() -> None:
+    def say(view: int, right: str) -> Samples:
+        return Samples((said(right), said("12"), said("1"))[: 3 - view], cut=view != 0)
+
+    found = ask(Oracle(say, num_views=4), num_views=4, method="dfs")
+    assert found.num_cut == 6
+    assert found.num_completions == (6, 6)
+    assert [attempts.attempt_1 for attempts in found.attempts] == list(OUTPUTS)
+
+
+def test_a_likelier_candidate_wins_over_a_frequent_one_under_product_of_experts() -> None:
+    def mostly_wrong(view: int, right: str) -> Completion:
+        return said(right) if view == 2 else said("1")  # not the same grid everywhere, once the view is undone
+
+    def likely(grid: Grid) -> float:
+        return -0.5 if grid in OUTPUTS else -3.0
+
+    oracle = Oracle(mostly_wrong, likely=likely)
+    by_vote, by_score = ask(oracle, num_views=4), ask(oracle, rescoring(num_scoring_views=8))
+    assert all(one.attempt_1 in OUTPUTS for one in by_score.attempts)
+    assert by_score.candidates[0][0].score == -4.0
+    assert by_score.candidates[0][0].view_scores == (-0.5,) * 8
+    assert by_vote.num_scored == 0
+    assert by_score.num_scored == 8 * sum(len(candidates) for candidates in by_score.candidates)
+    [[request]] = oracle.score_calls
+    assert len(request.questions) == 2 * 8
+
+
+def test_candidates_beyond_the_limit_are_not_scored_and_come_last() -> None:
+    def say(view: int, right: str) -> Samples:
+        return Samples((said(right), *(said(digits) for digits in ("11", "111", "1111")[view:])))
+
+    found = ask(Oracle(say, likely=lambda grid: -float(len(grid))), rescoring(num_scored=2, num_scoring_views=3))
+    for candidates in found.candidates:
+        assert [len(one.view_scores) for one in candidates][:2] == [3, 3]
+        assert not any(one.view_scores for one in candidates[2:])
+    assert found.num_scored == 3 * 2 * 2
+
+
+def test_nothing_is_scored_where_there_is_no_candidate() -> None:
+    oracle = Oracle(lambda view, right: said("nonsense"))
+    assert ask(oracle, rescoring()).num_scored == 0
+    assert oracle.score_calls == []
+
+
+def test_the_prompts_of_all_jobs_are_one_call_each_job_under_its_own_adapter_and_settings() -> None:
+    oracle = Oracle(likely=lambda grid: -1.0 if grid in OUTPUTS else -2.0)
+    first, second, third = ask_all(
+        oracle,
+        Assignment(TASK, rescoring(), ONE),
+        Assignment(TASK, settings(num_views=4, max_new_tokens=9), OTHER),
+        Assignment(TASK, rescoring("probmul", num_scoring_views=2), None),
     )
-    assert found.num_completions == 20
+    [requests] = oracle.calls
+    assert [request.adapter for request in requests] == [ONE, OTHER, None]
+    assert [request.parameters.max_new_tokens for request in requests] == [930, 9, 930]
+    [score_requests] = oracle.score_calls
+    assert [(request.adapter, len(request.questions)) for request in score_requests] == [(ONE, 2 * 8), (None, 2 * 2)]
+    assert [found.attempts[0].attempt_1 for found in (first, second, third)] == [OUTPUTS[0]] * 3
+    assert [found.candidates[0][0].score for found in (first, second, third)] == [-8.0, 1.0, 4 * 2.0 + 2 * 2.0]
 
 
-def test_greedy_ignores_temperature_and_nucleus() -> None:
-    oracle = Oracle(lambda view, right: said(right), num_views=1)
-    ask(oracle, num_views=1, temperature=2.0, top_p=0.1, max_new_tokens=7)
-    [(_, parameters)] = oracle.calls
-    assert (parameters.temperature, parameters.top_p, parameters.max_new_tokens) == (0.0, 1.0, 7)
+def test_a_refused_adapter_leaves_the_other_jobs_alone() -> None:
+    refusal = AdapterRefused("not here")
+    oracle = Oracle(refuses={"one": refusal})
+    refused, answered = ask_all(oracle, Assignment(TASK, rescoring(), ONE), Assignment(TASK, rescoring(), OTHER))
+    assert refused is refusal
+    assert answered.attempts[0].attempt_1 == OUTPUTS[0]
+    [score_requests] = oracle.score_calls
+    assert [request.adapter for request in score_requests] == [OTHER]
 
 
-def test_the_first_prompt_shows_the_task_as_it_is() -> None:
-    oracle = Oracle(lambda view, right: said(right), num_views=3)
-    ask(oracle, num_views=3)
-    [(prompts, _)] = oracle.calls
-    assert TOKENIZER.decode(prompts[0].ids) == "<bos>I12O21<eos>I345O543<eos>I6\n7O6\n7<eos>I123\n456O"
-    assert TOKENIZER.decode(prompts[3].ids).endswith("I78O")
+def test_a_job_that_cannot_be_scored_has_the_error() -> None:
+    refusal = AdapterRefused("not any more")
+    oracle = Oracle(refuses_to_score={"one": refusal})
+    refused, answered = ask_all(oracle, Assignment(TASK, rescoring(), ONE), Assignment(TASK, rescoring(), OTHER))
+    assert refused is refusal
+    assert answered.attempts[0].attempt_1 == OUTPUTS[0]
 
 
-def test_a_seed_and_a_view_have_the_same_prompts_however_many_there_are() -> None:
-    asked = []
-    for num_views in (3, 6):
-        oracle = Oracle(lambda view, right: said(right), num_views=num_views)
-        ask(oracle, num_views=num_views)
-        asked.append(oracle.calls[0][0])
-    assert asked[0][:3] == asked[1][:3]
-    assert asked[0][3:] == asked[1][6:9]
-
-
-def test_views_are_distinct_and_start_with_the_identity() -> None:
-    views = draw_views(1024, seed=3, num_pairs=3)
-    assert len(set(views)) == 1024
-    assert views[0].apply_task(TASK) == TASK
-    assert views[:10] == draw_views(10, seed=3, num_pairs=3)
-    assert views[1:] != draw_views(1024, seed=4, num_pairs=3)[1:]
-    assert len(set(draw_views(100, seed=0, num_pairs=1))) == 100
-
-
-def test_a_prompt_that_leaves_no_room_is_too_long_with_numbers() -> None:
-    oracle = Oracle(lambda view, right: said(right), num_views=1)
-    length = len(TOKENIZER.encode("I12O21_I345O543_I6\n7O6\n7_I123\n456O", add_special_tokens=False)) + 1
-    arguments = {"sampler": oracle, "tokenizer": TOKENIZER, "base": Path("base"), "adapter": None}
-    answer(TASK, settings=settings(num_views=1), max_positions=length + 2, **arguments)
-    with pytest.raises(TaskTooLong, match=rf"{length} tokens.* leaves 1 of the model's {length + 1} .* needs 2"):
-        answer(TASK, settings=settings(num_views=1), max_positions=length + 1, **arguments)
-    assert len(oracle.calls) == 1
-
-
-def test_an_encoder_that_the_tokenizer_cannot_write_is_refused_before_sampling() -> None:
-    oracle = Oracle(lambda view, right: said(right), num_views=1)
+def test_what_cannot_be_asked_never_reaches_the_sampler() -> None:
+    oracle = Oracle()
     greek = SolveSettings.model_validate({"prompt": {"grid_encoder": GREEK}})
-    arguments = {"sampler": oracle, "tokenizer": TOKENIZER, "base": Path("base"), "adapter": None}
+    unwritable, answered = ask_all(oracle, Assignment(TASK, greek, ONE), Assignment(TASK, settings(num_views=4), OTHER))
+    assert isinstance(unwritable, EncoderUnsupported)
+    assert answered.attempts[0].attempt_1 == OUTPUTS[0]
+    [[request]] = oracle.calls
+    assert request.adapter == OTHER
+    assert ask_all(oracle, Assignment(TASK, greek, None))[0].code == EncoderUnsupported.code
+    assert len(oracle.calls) == 1
     with pytest.raises(EncoderUnsupported, match="<unk>"):
-        answer(TASK, settings=greek, max_positions=4096, **arguments)
-    assert oracle.calls == []
+        ask(oracle, greek)
+
+
+LENGTH = len(TOKENIZER.encode("I12O21_I345O543_I6\n7O6\n7_I123\n456O", add_special_tokens=False)) + 1
+"""Tokens of the first prompt, which leave none for its answer."""
+
+
+def test_a_task_that_does_not_fit_loses_pairs_or_fails_as_settings_say() -> None:
+    oracle = Oracle(lambda view, right: said("1"))
+    assert ask(oracle, num_views=4).num_dropped_pairs == 0
+    assert ask(oracle, num_views=4, max_positions=LENGTH).num_dropped_pairs > 0
+    assert len(oracle.calls) == 2
+    with pytest.raises(TaskTooLong, match=rf"the model's context is {LENGTH}"):
+        ask(oracle, num_views=4, max_positions=LENGTH, when_too_long="fail")
+    assert len(oracle.calls) == 2
+
+
+def test_what_was_sampled_and_what_is_scored_show_the_same_pairs() -> None:
+    oracle = Oracle(lambda view, right: said("1"))
+    assert ask(oracle, rescoring(num_scoring_views=6), max_positions=LENGTH).num_dropped_pairs > 0
+    [[sampled]], [[scored]] = oracle.calls, oracle.score_calls
+    assert [question.ids for question in scored.questions[:4]] == [prompt.ids for prompt in sampled.prompts[:4]]
 
 
 CHAT = SolveSettings.model_validate(
@@ -176,16 +343,30 @@ CHAT = SolveSettings.model_validate(
 
 def test_a_chat_is_asked_stopped_and_read_as_its_template_writes_it() -> None:
     tokenizer = chat_tokenizer(CHATML)
-    oracle = Oracle(lambda view, right: said(right), num_views=2)
-    arguments = {"sampler": oracle, "base": Path("base"), "adapter": None, "settings": CHAT, "max_positions": 4096}
-    found = answer(TASK, tokenizer=tokenizer, **arguments)
+    oracle = Oracle(num_views=2)
+    asked, arguments = Assignment(TASK, CHAT, None), {"sampler": oracle, "base": Path("base"), "max_positions": 4096}
+    found = answer(asked, tokenizer=tokenizer, **arguments)
     assert [attempts.attempt_1 for attempts in found.attempts] == list(OUTPUTS)
-    [(prompts, parameters)] = oracle.calls
-    assert parameters.stop_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert tokenizer.decode(prompts[0].ids).endswith(f"{REQUEST}<|im_end|>\n<|im_start|>assistant\n")
+    [[request]] = oracle.calls
+    assert request.parameters.stop_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert request.parameters.stop_token_id in request.parameters.allowed_token_ids
+    assert tokenizer.decode(request.prompts[0].ids).endswith(f"{REQUEST}<|im_end|>\n<|im_start|>assistant\n")
     with pytest.raises(PromptUnsupported, match="chat template"):
-        answer(TASK, tokenizer=TOKENIZER, **arguments)
+        answer(asked, tokenizer=TOKENIZER, **arguments)
     assert len(oracle.calls) == 1
+
+
+def test_where_digits_merge_all_tokens_are_allowed() -> None:
+    oracle = Oracle(num_views=1)
+    answer(
+        Assignment(TASK, settings(num_views=1), None),
+        sampler=oracle,
+        tokenizer=merging_tokenizer(),
+        base=Path("base"),
+        max_positions=4096,
+    )
+    [[request]] = oracle.calls
+    assert request.parameters.allowed_token_ids is None
 
 
 @pytest.mark.parametrize(
@@ -206,19 +387,20 @@ def test_the_answer_limit_is_what_the_largest_grid_takes(expression: str, tokens
 
 def test_a_real_model_answers_the_same_twice(tiny_base: Path) -> None:
     sampler = TorchSampler()
-    asked = settings(num_views=4, max_new_tokens=20, method="sample")
+    asked = rescoring("probmul", num_scoring_views=2, num_scored=4)
+    asked = asked.model_copy(update={"sampling": settings(num_views=4, max_new_tokens=20, method="sample").sampling})
     first, second = (
         answer(
-            TASK,
+            Assignment(TASK, asked, adapter=None),
             sampler=sampler,
             tokenizer=TOKENIZER,
             base=tiny_base,
-            adapter=None,
-            settings=asked,
             max_positions=4096,
         )
         for _ in range(2)
     )
     assert first == second
-    assert first.num_completions == 8
+    assert first.num_completions == (4, 4)
     assert sum(first.refusals.values()) + sum(c.votes for found in first.candidates for c in found) == 8
+    assert first.num_scored == 2 * sum(min(4, len(candidates)) for candidates in first.candidates) > 0
+    assert all(one.view_scores for candidates in first.candidates for one in candidates[:2])

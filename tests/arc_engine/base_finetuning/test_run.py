@@ -26,7 +26,7 @@ from arc_engine.base_models.merging import merge
 from arc_engine.errors import Diverged, RunMismatch, UnevenShares
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import SolveSettings
-from arc_engine.solving import answer
+from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import Pair, parse_task
 from tests.arc_engine.base_finetuning.tiny import small_task, tiny_recipe, write_tasks
 
@@ -234,12 +234,10 @@ def test_validation_agrees_with_greedy_decoding(tiny_base: Path, tmp_path: Path)
         )
         settings = SolveSettings.model_validate({"adaptation": None, "sampling": {"num_views": 1}})
         found = answer(
-            task,
+            Assignment(task, settings, adapter=None),
             sampler=TorchSampler(load=lambda _: base),
             tokenizer=base.tokenizer,
             base=folder,
-            adapter=None,
-            settings=settings,
             max_positions=4096,
         )
         right = found.attempts[0].attempt_1 == solution.outputs[0]

@@ -11,7 +11,7 @@ from arc_engine.errors import PromptUnsupported
 from arc_engine.sampling.protocol import AdapterFolder
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import AdaptationSettings, PromptSettings, SolveSettings
-from arc_engine.solving import answer
+from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import Pair, Task
 from tests.fixtures.chat_tokenizers import INSTRUCTIONS, chat_tokenizer
 
@@ -30,15 +30,14 @@ def test_an_adapted_model_answers_in_a_conversation_and_ends_its_answer(tiny_bas
         load_base(folder, device="cpu"), [TASK], settings=ADAPTATION, prompt=CHAT, observe=lambda step: None
     ).adapter
     adapter.save(tmp_path / "adapter")
+    settings = SolveSettings.model_validate(
+        {"prompt": {"version": "chat"}, "sampling": {"num_views": 1, "max_new_tokens": 20}}
+    )
     found = answer(
-        TASK,
+        Assignment(TASK, settings, AdapterFolder("adapted", tmp_path / "adapter", rank=adapter.rank)),
         sampler=TorchSampler(),
         tokenizer=tokenizer,
         base=folder,
-        adapter=AdapterFolder("adapted", tmp_path / "adapter", rank=adapter.rank),
-        settings=SolveSettings.model_validate(
-            {"prompt": {"version": "chat"}, "sampling": {"num_views": 1, "max_new_tokens": 20}}
-        ),
         max_positions=4096,
     )
     assert found.refusals == {}
