@@ -24,7 +24,7 @@ def adapted(loaded: LoadedBase, adapter: AdapterFolder | None) -> Iterator[None]
     if adapter is None:
         yield
         return
-    check_adapter(adapter)
+    check_adapter(adapter, base=loaded.folder)
     try:
         config = LoraConfig.from_pretrained(str(adapter.path))
         tensors = load_file(adapter.path / ADAPTER_WEIGHTS)
