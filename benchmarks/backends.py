@@ -1,7 +1,8 @@
 """vLLM against torch: the same prompts under the same adapters, greedy, with one thread each."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,22 @@ def compare_backends(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path)
     """
     if find_spec("vllm") is None or not tasks:
         return None
-    torch.set_num_threads(1)  # what vLLM's engine has by default, next to a trainer
+    with _one_thread():
+        return _compared(tasks, plan=plan, folder=folder)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What vLLM's engine has by default, because it stands next to a trainer."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compared(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> dict[str, Any]:
     ours = RememberingSampler(TorchSampler(load=loaded_base))
     requests = _requests(tasks, sampler=ours, plan=plan, folder=folder)
     torch_s = ours.sample_s

@@ -132,13 +132,13 @@ def _measured(
     except EngineError as error:
         return {"error": error.code}
     counted = answers[SELECTORS[0]]
-    metrics = _metrics(counted, truths)
     return {
         "error": None,
-        "found_any": round(metrics.pass_n, DECIMALS),
+        "found_any": round(_metrics(counted, truths).pass_n, DECIMALS),
         "candidates": round(fmean(len(found) for found in counted.candidates), DECIMALS),
         "completions": round(fmean(counted.num_completions), DECIMALS),
-        "refused": round(metrics.unanswered, DECIMALS),
+        "refused": _refused(counted),
+        "unanswered": round(fmean(not found for found in counted.candidates), DECIMALS),
         "cut": round(counted.num_cut / (plan.num_views * len(task.test)), DECIMALS),
         "num_tokens": counted.num_tokens,
         "sample_s": round(sampler.sample_s, 2),
@@ -173,6 +173,11 @@ def _metrics(found: Answer, truths: tuple[Grid, ...]) -> Metrics:
     )
 
 
+def _refused(found: Answer) -> float:
+    """The share of the completions that show no grid."""
+    return round(sum(found.refusals.values()) / max(1, sum(found.num_completions)), DECIMALS)
+
+
 def _attempts(selection: Selection, truth: Grid, *, selector: SelectionMethod, plan: Plan) -> list[Record]:
     """What the confidence in each attempt is estimated from, and whether it is right; what `calibration.py` fits."""
     return [
@@ -204,14 +209,14 @@ def _any_token(
     free = RememberingSampler(sampler)
     settings = plan.settings(GREEDY, "vote", grid_tokens_only=False)
     try:
-        metrics = _metrics(answered(task, settings=settings, sampler=free, adapter=adapter, plan=plan), truths)
+        found = answered(task, settings=settings, sampler=free, adapter=adapter, plan=plan)
     except EngineError as error:
         return {"error": error.code}
     equal, num_prompts = num_equal(restricted.samples, free.samples)
     return {
         "error": None,
-        "pass_at_2": round(metrics.pass_at_2, DECIMALS),
-        "refused": round(metrics.unanswered, DECIMALS),
+        "pass_at_2": round(_metrics(found, truths).pass_at_2, DECIMALS),
+        "refused": _refused(found),
         "num_equal": equal,
         "num_prompts": num_prompts,
         "sample_s": round(free.sample_s, 2),

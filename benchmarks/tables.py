@@ -64,6 +64,7 @@ def _sampling(sampling: Results) -> str:
         "sampling s",
         "scoring s",
         "refused",
+        "unanswered",
         "cut",
         "against vote",
     )
@@ -77,6 +78,7 @@ def _sampling(sampling: Results) -> str:
             f"{row['sample_s']:.1f}",
             f"{row['score_s']:.1f}" if row["score_s"] else "",
             _percent(row["refused"]),
+            _percent(row["unanswered"]),
             _percent(row["cut"]),
             "" if row["selector"] == "vote" else f"+{row['gained']} -{row['lost']}",
         )

@@ -14,6 +14,7 @@ def sampled(*, pass_at_2=0.0, attempts=(RIGHT, WRONG), found_any=1.0, **by_selec
         "candidates": 3.0,
         "completions": 16.0,
         "refused": 0.25,
+        "unanswered": 0.0,
         "cut": 0.0,
         "num_tokens": 100,
         "sample_s": 2.0,

@@ -21,7 +21,7 @@ def test_failed_tasks_and_samplers_count_as_wrong():
     tasks = [task(greedy=sampled(pass_at_2=1.0)), task(greedy={"error": "task_too_long"}), failed(), failed()]
     greedy = row(tasks, GREEDY, "vote")
     assert greedy["pass_at_2"] == greedy["found_any"] == 0.25
-    assert greedy["refused"] == pytest.approx((0.25 + 3) / 4, abs=1e-4)
+    assert greedy["unanswered"] == 0.75
     assert greedy["num_failed"] == 3
 
 

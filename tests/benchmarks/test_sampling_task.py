@@ -1,12 +1,14 @@
 """A task through the whole benchmark, on a tiny real model."""
 
+import math
+
 import pytest
 
-from arc_engine.errors import AdapterRefused
-from arc_engine.sampling.protocol import Completion, Samples
+from arc_engine.errors import AdapterRefused, Diverged, SamplerFailed
+from arc_engine.sampling.protocol import Completion, DepthFirst, Samples
 from arc_engine.sampling.torch_sampler import TorchSampler
 from benchmarks import sampling_task
-from benchmarks.sampling_plan import GREEDY, SAMPLERS, SELECTORS, Plan
+from benchmarks.sampling_plan import DFS, GREEDY, SAMPLERS, SELECTORS, Plan
 from benchmarks.sampling_summary import any_token, figures, rows
 from benchmarks.sampling_task import measure_task, num_equal
 
@@ -49,10 +51,31 @@ def test_an_interrupted_task_keeps_its_adapter(plan, tmp_path, monkeypatch):
     assert measure_task("swap", TASK, plan=plan, folder=tmp_path)["error"] is None
 
 
-def test_a_task_that_cannot_be_adapted_to_is_recorded(plan, tmp_path):
-    row = [[7] * 30]
-    long = {"train": [{"input": row * 30, "output": row * 30}] * 5, "test": [{"input": row, "output": row}]}
-    assert measure_task("long", long, plan=plan, folder=tmp_path) == {"task_id": "long", "error": "task_too_long"}
+def test_a_task_that_cannot_be_adapted_to_is_recorded(plan, tmp_path, monkeypatch):
+    def diverging(*_, **__):
+        raise Diverged(3, loss=math.nan, grad_norm=1.0)
+
+    monkeypatch.setattr(sampling_task, "adapt", diverging)
+    record = measure_task("swap", TASK, plan=plan, folder=tmp_path)
+    assert record == {"task_id": "swap", "error": "diverged"}
+    assert {row["pass_at_2"] for row in rows([record])} == {0.0}
+
+
+def test_a_sampler_that_cannot_answer_is_recorded_and_the_others_answer(plan, tmp_path, monkeypatch):
+    sample = TorchSampler.sample
+
+    def failing_to_search(self, requests, *, base):
+        if any(isinstance(request.parameters.method, DepthFirst) for request in requests):
+            return [SamplerFailed("out of memory") for _ in requests]
+        return sample(self, requests, base=base)
+
+    monkeypatch.setattr(TorchSampler, "sample", failing_to_search)
+    record = measure_task("swap", TASK, plan=plan, folder=tmp_path)
+    assert {name: measured["error"] for name, measured in record["samplers"].items()} == {
+        name: "sampler_failed" if name in DFS else None for name in SAMPLERS
+    }
+    failed = [row for row in rows([record]) if row["sampler"] in DFS]
+    assert all((row["num_failed"], row["pass_at_2"], row["unanswered"]) == (1, 0, 1) for row in failed)
 
 
 def test_plans_with_other_settings_have_other_folders(plan, tiny_base):
