@@ -246,5 +246,6 @@ def test_a_broken_base_is_not_the_adapter_s_fault(index: str, tmp_path: Path) ->
 def test_adaptable_layers_are_told_from_embeddings_and_experts(base: Path, tmp_path: Path) -> None:
     assert adaptable_layer_ends(base) == ["down_proj", "up_proj"]
     assert adaptable_layer_ends(tmp_path) is None
-    save_file(zeros({**BASE_SHAPES, "model.layers.0.experts.0.up_proj.weight": (4, 4)}), base / "model.safetensors")
-    assert adaptable_layer_ends(base) is None
+    with_experts = {**BASE_SHAPES, "model.layers.0.experts.0.up_proj.weight": (4, 4)}
+    save_file(zeros(with_experts), tmp_path / "model.safetensors")
+    assert adaptable_layer_ends(tmp_path) is None
