@@ -75,9 +75,9 @@ def attempts(tasks: Sequence[dict[str, Any]], *, family: Family) -> Iterator[lis
                     yield [_judged(attempt) for attempt in tried]
 
 
-def _judged(attempt: dict[str, Any]) -> Judged:
-    seen = {name: value for name, value in attempt.items() if name != "right"}
-    return Judged(Features(**seen), right=attempt["right"])
+def _judged(attempt: Sequence[float]) -> Judged:
+    share, log_probability, lead, first, right = attempt  # in the order of `ATTEMPT`
+    return Judged(Features(share, log_probability, lead, first=bool(first)), right=bool(right))
 
 
 if __name__ == "__main__":

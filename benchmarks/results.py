@@ -26,5 +26,5 @@ def read(file: Path) -> dict[str, Any] | None:
 
 def _value(value: Any) -> str:  # noqa: ANN401 - JSON
     if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(json.dumps(item) for item in value) + "\n]"
+        return "[\n" + ",\n".join(json.dumps(item, separators=(",", ":")) for item in value) + "\n]"
     return json.dumps(value, indent=2)

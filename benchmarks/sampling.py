@@ -30,7 +30,7 @@ from arc_engine.settings import AdaptationSettings, SamplingSettings
 from benchmarks.backends import compare_backends
 from benchmarks.machine import machine, versions
 from benchmarks.results import SAMPLING, write
-from benchmarks.sampling_plan import Plan
+from benchmarks.sampling_plan import ATTEMPT, Plan
 from benchmarks.sampling_summary import any_token, figures, rows
 from benchmarks.sampling_task import measure_task
 
@@ -73,6 +73,7 @@ def main() -> None:
         "rows": rows(records),
         "grid_tokens_only": any_token(records),
         "backends": None,
+        "attempt": ATTEMPT,
         "tasks": records,
     }
     write(document, arguments.out)  # the long part is safe before an engine starts
@@ -97,12 +98,19 @@ def _measure_all(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path, num
         }
         try:
             for future in as_completed(futures):
-                future.result()
+                progress.console.print(_line(future.result()))  # where there is no terminal, all that is seen
                 progress.advance(shown)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [future.result() for future in futures]
+
+
+def _line(record: dict[str, Any]) -> str:
+    if record["error"] is not None:
+        return f"{record['task_id']}: {record['error']}"
+    found = [name for name, measured in record["samplers"].items() if measured.get("found_any")]
+    return f"{record['task_id']}: adapted in {record['adapt_s']:.0f} s; found by {', '.join(found) or 'none'}"
 
 
 def _arguments() -> argparse.Namespace:

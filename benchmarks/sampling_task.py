@@ -178,21 +178,12 @@ def _refused(found: Answer) -> float:
     return round(sum(found.refusals.values()) / max(1, sum(found.num_completions)), DECIMALS)
 
 
-def _attempts(selection: Selection, truth: Grid, *, selector: SelectionMethod, plan: Plan) -> list[Record]:
-    """What the confidence in each attempt is estimated from, and whether it is right; what `calibration.py` fits."""
+def _attempts(selection: Selection, truth: Grid, *, selector: SelectionMethod, plan: Plan) -> list[list[float]]:
+    """What the confidence in each attempt is estimated from, and whether it is right; `ATTEMPT` names the numbers."""
+    seen = features(selection.candidates, num_views=plan.num_views, method=selector)
     return [
-        {
-            "share": round(seen.share, DECIMALS),
-            "log_probability": round(seen.log_probability, DECIMALS),
-            "lead": round(seen.lead, DECIMALS),
-            "first": seen.first,
-            "right": candidate.grid == truth,
-        }
-        for seen, candidate in zip(
-            features(selection.candidates, num_views=plan.num_views, method=selector),
-            selection.candidates,
-            strict=False,
-        )
+        [round(one.share, DECIMALS), round(one.log_probability, DECIMALS), round(one.lead, DECIMALS), one.first, right]
+        for one, right in zip(seen, (found.grid == truth for found in selection.candidates), strict=False)
     ]
 
 

@@ -2,8 +2,8 @@
 
 from benchmarks.sampling_plan import SAMPLERS, SELECTORS
 
-RIGHT = {"share": 1.0, "log_probability": -0.5, "lead": 1.0, "first": True, "right": True}
-WRONG = {"share": 0.25, "log_probability": -6.0, "lead": -1.0, "first": False, "right": False}
+RIGHT = [1.0, -0.5, 1.0, True, True]  # in the order of `ATTEMPT`
+WRONG = [0.25, -6.0, -1.0, False, False]
 
 
 def sampled(*, pass_at_2=0.0, attempts=(RIGHT, WRONG), found_any=1.0, **by_selector):

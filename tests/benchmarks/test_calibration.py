@@ -33,7 +33,7 @@ def test_what_is_fitted_tells_right_from_wrong():
 
 
 def test_the_second_attempt_has_what_the_first_leaves():
-    both_likely = [RIGHT, {**WRONG, "share": 1.0}]
+    both_likely = [RIGHT, [1.0, *WRONG[1:]]]
     sure = Coefficients(intercept=0.0, share=2.0, log_probability=0.0, lead=0.0, first=0.0)
     tasks = [task(**{name: sampled(attempts=both_likely) for name in SAMPLERS})]
     bins = [one for one in check(tasks, family="counting", coefficients=sure)["bins"] if one["count"]]

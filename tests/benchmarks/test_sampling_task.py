@@ -8,7 +8,7 @@ from arc_engine.errors import AdapterRefused, Diverged, SamplerFailed
 from arc_engine.sampling.protocol import Completion, DepthFirst, Samples
 from arc_engine.sampling.torch_sampler import TorchSampler
 from benchmarks import sampling_task
-from benchmarks.sampling_plan import DFS, GREEDY, SAMPLERS, SELECTORS, Plan
+from benchmarks.sampling_plan import ATTEMPT, DFS, GREEDY, SAMPLERS, SELECTORS, Plan
 from benchmarks.sampling_summary import any_token, figures, rows
 from benchmarks.sampling_task import measure_task, num_equal
 
@@ -29,6 +29,8 @@ def test_a_task_is_answered_by_every_pair_and_not_measured_again(plan, tmp_path,
         assert measured["error"] is None
         assert list(measured["selectors"]) == list(SELECTORS)
         assert 0 <= measured["refused"] <= 1
+        kept = [attempt for one in measured["selectors"].values() for tried in one["attempts"] for attempt in tried]
+        assert all(len(attempt) == len(ATTEMPT) for attempt in kept)
     assert record["samplers"][GREEDY]["completions"] == 2
     assert record["any_token"]["num_prompts"] == 2
     assert len(rows([record])) == len(SAMPLERS) * len(SELECTORS)
