@@ -10,6 +10,7 @@ from api.digests import digest
 from api.schemas import BatchDetail, BatchJob, JobDetail, JobError
 from arc_engine.datasets.sources import TaskJson
 from arc_engine.errors import InvalidTaskSource
+from arc_engine.evaluation.calibration import Forecast, Reliability, reliability
 from arc_engine.evaluation.metrics import Metrics, Predictions, mean, measure
 from arc_engine.grids import Grid, parse_grid
 from arc_engine.settings import SolveSettings
@@ -27,12 +28,16 @@ Show = Callable[[Sequence[JobSight]], None]
 
 @dataclass(frozen=True, slots=True)
 class InputResult:
-    """One test input: the two attempts at it, None where there is none, and how the predictions measure up."""
+    """One test input: the two attempts at it, None where there is none, and how the predictions measure up.
+
+    `confidences` in the attempts are None where the job does not say.
+    """
 
     input: Grid
     truth: Grid
     attempts: tuple[Grid | None, Grid | None]
     metrics: Metrics
+    confidences: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,19 @@ class Evaluation:
     def failed(self) -> tuple[TaskResult, ...]:
         """The tasks whose job did not succeed; they count as wrong."""
         return tuple(task for task in self.tasks if task.status is not Status.SUCCEEDED)
+
+    @property
+    def reliability(self) -> Reliability:
+        """How the confidences compare with what was right, over the attempts that were made."""
+        return reliability(
+            [
+                Forecast(confidence, right=attempt == test.truth)
+                for task in self.tasks
+                for test in task.tests
+                for attempt, confidence in zip(test.attempts, test.confidences or (), strict=False)
+                if attempt is not None
+            ]
+        )
 
 
 def require_truth(tasks: Mapping[str, TaskJson]) -> dict[str, tuple[Grid, ...]]:
@@ -131,12 +149,14 @@ def _task_result(
 ) -> TaskResult:
     detail = client.job(job.id)
     found = _predictions(detail, client.candidates(job.id).test) if detail.results else [None] * len(truth)
+    confidences = [answer.confidences for answer in detail.results.test] if detail.results else [None] * len(truth)
     tests = tuple(
         InputResult(
             input=parse_grid(task["test"][index]["input"]),
             truth=output,
             attempts=(None, None) if predicted is None else predicted.attempts,
             metrics=measure(predicted, output),
+            confidences=confidences[index],
         )
         for index, (predicted, output) in enumerate(zip(found, truth, strict=True))
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from arc_engine.evaluation.calibration import Reliability
 from arc_engine.evaluation.metrics import METRICS, TITLES, Metrics
 from arcadapt.errors import ArcadaptError
 from arcadapt.evaluation import Evaluation, TaskResult
@@ -41,6 +42,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "num_tasks": len(evaluation.tasks),
         "num_failed": len(evaluation.failed),
         "metrics": _rounded(evaluation.metrics),
+        "reliability": _reliability(evaluation.reliability),
         "tasks": [_task(task) for task in evaluation.tasks],
         "settings": evaluation.settings,
     }
@@ -62,7 +64,7 @@ def as_csv(evaluation: Evaluation) -> str:
 
 
 def as_markdown(evaluation: Evaluation) -> str:
-    """The means, the tasks, what failed, and the settings."""
+    """The means, the tasks, how reliable confidences are, what failed, and the settings."""
     failed = len(evaluation.failed)
     lines = [
         f"# {evaluation.name}",
@@ -81,6 +83,8 @@ def as_markdown(evaluation: Evaluation) -> str:
             ),
         ),
     ]
+    if evaluation.reliability.num_forecasts:
+        lines += ["", "## Confidence", "", *_confidence(evaluation.reliability)]
     if failed:
         lines += ["", "## Without an answer", ""]
         lines += [f"- {task.task_id}: {why(task)}" for task in evaluation.failed]
@@ -112,12 +116,39 @@ def _task(task: TaskResult) -> dict[str, Any]:
             {
                 "attempt_1": test.attempts[0],
                 "attempt_2": test.attempts[1],
+                "confidences": test.confidences,
                 "truth": test.truth,
                 "metrics": _rounded(test.metrics),
             }
             for test in task.tests
         ],
     }
+
+
+def _reliability(reliability: Reliability) -> dict[str, Any]:
+    """Rounded, bins without forecasts included."""
+    document = asdict(reliability)
+    for part in (document, *document["bins"]):
+        part.update({name: round(value, DECIMALS) for name, value in part.items() if isinstance(value, float)})
+    return document
+
+
+def _confidence(reliability: Reliability) -> list[str]:
+    error, brier = _number(reliability.expected_calibration_error), _number(reliability.brier_score)
+    summary = (
+        f"{reliability.num_forecasts} attempts. Expected calibration error {error}, Brier score {brier}; 0 is best."
+    )
+    rows = (
+        (
+            f"{one.low:.0%} to {one.high:.0%}",
+            str(one.count),
+            f"{one.mean_confidence or 0:.1%}",
+            f"{one.share_right or 0:.1%}",
+        )
+        for one in reliability.bins
+        if one.count
+    )
+    return [summary, "", *_table(("confidence", "attempts", "mean", "right"), rows)]
 
 
 def _rounded(metrics: Metrics) -> dict[str, float]:

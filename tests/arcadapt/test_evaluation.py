@@ -15,13 +15,15 @@ import pytest
 
 from arc_engine.errors import InvalidTaskSource
 from arc_engine.evaluation.metrics import NO_ANSWER, Metrics
+from arc_engine.grids import Grid
 from arcadapt import Client
 from arcadapt.drawing import COLOURS
 from arcadapt.errors import ApiError
-from arcadapt.evaluation import Evaluation, InputResult, collect, evaluate, require_truth
+from arcadapt.evaluation import Evaluation, InputResult, TaskResult, collect, evaluate, require_truth
 from arcadapt.evaluation_picture import ROWS_PER_PICTURE, draw_rows
 from arcadapt.evaluation_report import as_csv, as_document, as_markdown, write_report
 from arcadapt.following import JobSight
+from jobs.states import Status
 from tests.arcadapt.desk import Desk
 from tests.fixtures.records import TASK_JSON
 
@@ -69,7 +71,8 @@ def evaluation(client: Client, treated: list[UUID]) -> Evaluation:
 def test_answers_are_measured_and_failed_jobs_count_as_wrong(evaluation: Evaluation):
     good, bad = evaluation.tasks
     assert (good.task_id, good.status, good.error, good.metrics) == ("good", "succeeded", None, ANSWERED)
-    assert good.tests == (InputResult(((5, 6),), ((6, 5),), (((6, 5),), None), ANSWERED),)
+    assert good.tests == (InputResult(((5, 6),), ((6, 5),), (((6, 5),), None), ANSWERED, (1.0, 0.0)),)
+    assert bad.tests[0].confidences is None
     assert (good.last_loss, good.adapt_s, good.sample_s) == (5.5, 1.0, 2.0)
     assert (bad.task_id, bad.status, bad.metrics) == ("bad", "failed", NO_ANSWER)
     assert bad.error is not None
@@ -142,10 +145,39 @@ def test_the_reports(evaluation: Evaluation, tmp_path: Path):
     rows = list(csv.DictReader(io.StringIO(as_csv(evaluation))))
     assert [row["task"] for row in rows] == ["good", "bad"]
     assert (rows[0]["pass_at_2"], rows[0]["last_loss"], rows[0]["error"]) == ("1.0", "5.5", "")
+    assert document["tasks"][0]["tests"][0]["confidences"] == [1.0, 0.0]
+    assert document["reliability"]["num_forecasts"] == 1  # the attempt that was made: it is sure and right
+    assert (document["reliability"]["expected_calibration_error"], document["reliability"]["brier_score"]) == (0, 0)
     assert (rows[1]["pass_at_2"], rows[1]["last_loss"], rows[1]["error"]) == ("0.0", "", "diverged")
     text = as_markdown(evaluation)
     assert "| 37.5% | 50.0% | 50.0% | 50.0% | 50.0% | 37.5% | 37.5% | 62.5% |" in text
+    assert "| 90% to 100% | 1 | 100.0% | 100.0% |" in text
     assert "- bad: diverged: step 3: loss nan" in text
+
+
+@pytest.mark.fast
+def test_the_reliability_is_that_of_the_attempts_that_were_made():
+    def tried(first: Grid | None, second: Grid | None, confidences: tuple[float, float] | None) -> InputResult:
+        return InputResult(((1,),), ((3,),), (first, second), ANSWERED, confidences)
+
+    def task(*tests: InputResult) -> TaskResult:
+        return TaskResult("task", UUID(int=0), Status.SUCCEEDED, None, ANSWERED, tests, None, None, None)
+
+    right, wrong = ((3,),), ((4,),)
+    tasks = (
+        task(tried(right, wrong, (0.75, 0.05)), tried(wrong, right, (0.75, 0.15))),
+        task(tried(wrong, None, (0.15, 0.0)), tried(None, None, (0.0, 0.0)), tried(right, None, None)),
+    )
+    evaluation = Evaluation("by hand", UUID(int=1), {}, tasks, ANSWERED)
+    assert [(one.low, one.count, one.share_right) for one in evaluation.reliability.bins if one.count] == [
+        (0.0, 1, 0.0),
+        (0.1, 2, 0.5),
+        (0.7, 2, 0.5),
+    ]
+    text = as_markdown(evaluation)
+    assert "5 attempts. Expected calibration error 0.2500, Brier score 0.2745; 0 is best." in text
+    assert "| 70% to 80% | 2 | 75.0% | 50.0% |" in text
+    assert "## Confidence" not in as_markdown(Evaluation("none", UUID(int=1), {}, (), ANSWERED))
 
 
 class TestPicture:
