@@ -163,6 +163,77 @@ def test_a_downgrade_gives_back_what_was_there(old_engine: Engine):
     check(old_engine)
 
 
+def stored_settings(engine: Engine, section: str) -> list[dict[str, object]]:
+    """What the jobs' settings say in this section, in the order of the request."""
+    with engine.connect() as connection:
+        return [row[section] for row in connection.scalars(text("SELECT settings FROM jobs ORDER BY position"))]
+
+
+def store_settings(engine: Engine, settings: dict[str, object]) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET settings = :settings"), {"settings": json.dumps(settings)})
+
+
+OLD_SAMPLING = {
+    "backend": "auto",
+    "method": "greedy",
+    "num_views": 16,
+    "samples_per_view": 1,
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "max_new_tokens": None,
+    "seed": 0,
+}
+"""As revision 0004 stored it."""
+
+
+def test_sampling_goes_on_as_it_was_where_it_was_stored_before(old_engine: Engine):
+    move_to(old_engine, "0004")
+    before = {"sampling": OLD_SAMPLING, "selection": {"method": "vote"}}
+    store_settings(old_engine, before)
+    upgrade(old_engine)
+    upgraded = {"sampling": stored_settings(old_engine, "sampling")[0]}
+    upgraded["selection"] = stored_settings(old_engine, "selection")[0]
+    settings = SolveSettings.model_validate(upgraded)
+    assert (settings.sampling.grid_tokens_only, settings.sampling.when_too_long) == (False, "fail")
+    resolved = settings.model_dump(mode="json")
+    assert upgraded == {"sampling": resolved["sampling"], "selection": resolved["selection"]}, "every setting is said"
+    move_to(old_engine, "0004")
+    assert stored_settings(old_engine, "sampling") == [OLD_SAMPLING] * 2
+    assert stored_settings(old_engine, "selection") == [{"method": "vote"}] * 2
+
+
+def test_an_older_worker_can_do_jobs_with_todays_defaults_but_none_that_ask_for_what_it_lacks(old_engine: Engine):
+    upgrade(old_engine)
+    defaults = SolveSettings.model_validate({"selection": {"method": "vote"}}).model_dump(mode="json")
+    store_settings(old_engine, defaults)
+    move_to(old_engine, "0004")
+    assert stored_settings(old_engine, "sampling") == [OLD_SAMPLING] * 2
+    assert stored_settings(old_engine, "selection") == [{"method": "vote"}] * 2
+    upgrade(old_engine)
+    store_settings(old_engine, {**defaults, "sampling": {**defaults["sampling"], "max_nodes": 7, "time_budget_s": 1.5}})
+    move_to(old_engine, "0004")
+    assert stored_settings(old_engine, "sampling") == [{**OLD_SAMPLING, "max_nodes": 7, "time_budget_s": 1.5}] * 2
+
+
+def test_candidates_keep_their_votes_through_both_ways(old_engine: Engine):
+    move_to(old_engine, "0004")
+    insert_candidate = text(
+        "INSERT INTO candidates (job_id, test_index, rank, grid, votes, score, views)"
+        " SELECT id, 0, 0, '[[1]]', 3, 0.75, '[0, 2]' FROM jobs"
+    )
+    with old_engine.begin() as connection:
+        connection.execute(insert_candidate)
+    upgrade(old_engine)
+    with old_engine.begin() as connection:
+        rows = connection.execute(text("SELECT votes, score, findings, view_scores FROM candidates")).all()
+        assert [tuple(row) for row in rows] == [(3, 0.75, [], [])] * 2
+        connection.execute(text("UPDATE candidates SET score = NULL"))
+    move_to(old_engine, "0004")
+    with old_engine.connect() as connection:
+        assert connection.execute(text("SELECT votes, score FROM candidates")).all() == [(3, 0.0)] * 2
+
+
 def test_a_downgrade_does_not_hide_what_an_older_worker_would_get_wrong(old_engine: Engine):
     upgrade(old_engine)
     with old_engine.begin() as connection:

@@ -20,14 +20,14 @@ import safetensors.torch
 import torch
 
 from arc_engine.adaptation import adapt as adapting
-from arc_engine.sampling.protocol import AdapterFolder, Completion, Prompt, Sampler, SamplingParameters
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import parse_task
 from jobs.artifacts import ArtifactStore
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import CandidateRepository, ClaimRepository, JobRepository, StepRepository
 from jobs.submission import submit
-from tests.settings.facets import BySteps, Close, Observation, Stream
+from tests.settings.facets import BySteps, Observation, Stream
+from tests.settings.watched_sampler import Asked, WatchedSampler, sampling_facets
 from worker import warm
 from worker.pipeline import adapt_job, sample_jobs
 from worker.record import JobRecord
@@ -58,42 +58,6 @@ class Training:
     batches: list[list[Any]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Sampled:
-    """One request to the sampler, and its answer."""
-
-    backend: str
-    base: Path
-    adapter: AdapterFolder | None
-    prompts: Sequence[Prompt]
-    parameters: SamplingParameters
-    completions: list[list[Completion]] = field(default_factory=list)
-
-
-class WatchedSampler:
-    """The torch sampler in place of every backend: which one was asked for is written down, and nothing else depends
-    on it. That vLLM and torch say the same is for the samplers' own tests."""
-
-    def __init__(self, backend: str, sampler: Sampler, seen: list[Sampled]) -> None:
-        self._backend = backend
-        self._sampler = sampler
-        self._seen = seen
-
-    def start(self, *, lora_rank: int = 0) -> None:
-        self._sampler.start(lora_rank=lora_rank)
-
-    def sample(
-        self, prompts: Sequence[Prompt], *, base: Path, adapter: AdapterFolder | None, parameters: SamplingParameters
-    ) -> list[list[Completion]]:
-        self._seen.append(Sampled(self._backend, base, adapter, prompts, parameters))
-        found = self._sampler.sample(prompts, base=base, adapter=adapter, parameters=parameters)
-        self._seen[-1].completions = found
-        return found
-
-    def close(self) -> None:
-        self._sampler.close()
-
-
 class Bench:
     """A workshop with a database. Runs that were made before are not made again."""
 
@@ -108,7 +72,7 @@ class Bench:
             shutting_down=threading.Event(),
         )
         self._trainings: list[Training] = []
-        self._sampled: list[Sampled] = []
+        self._asked: list[Asked] = []
         self._runs: dict[str, Observation] = {}
 
     def run(self, settings: Mapping[str, Any], *, tasks: Sequence[str]) -> Observation:
@@ -176,7 +140,7 @@ class Bench:
 
     def _watching_sampler(self, make_sampler: Any) -> Any:
         def watched(backend: str, **options: Any) -> WatchedSampler:
-            return WatchedSampler(backend, make_sampler("torch", **options), self._sampled)
+            return WatchedSampler(backend, make_sampler("torch", **options), self._asked)
 
         return watched
 
@@ -198,8 +162,9 @@ class Bench:
             claimed = ClaimRepository(session).claim_for_sampling(job_id, owner="bench", lease_s=LEASE_S)
         if claimed is None:  # the job has failed
             return {}
+        self._asked.clear()
         sample_jobs([JobRecord(claimed, sessions=self._sessions, lease_s=LEASE_S)], workshop=self._workshop)
-        return _sampling_facets(self._sampled[-1])
+        return sampling_facets(self._asked[-1]) if self._asked else {}
 
     def _recorded(self, job_id: UUID) -> dict[str, Any]:
         """What a client can see of the job."""
@@ -279,25 +244,4 @@ def _adapter_facets(archive: Path) -> dict[str, Any]:
         "shapes": {name: tuple(weights.shape) for name, weights in tensors.items()},
         "final_norm": sum(float(weights.norm()) for weights in tensors.values()),
         "final_weights": {name: _hash(weights) for name, weights in tensors.items()},
-    }
-
-
-def _sampling_facets(sampled: Sampled) -> dict[str, Any]:
-    parameters = sampled.parameters
-    # The first sample of every prompt, then the second one: more of either go on where fewer stop.
-    found = [row[i] for i in range(parameters.num_samples) for row in sampled.completions]
-    return {
-        "backend": sampled.backend,
-        "sampling_base": sampled.base,
-        "sampling_rank": sampled.adapter.rank if sampled.adapter else None,
-        "num_prompts": len(sampled.prompts),
-        "prompts": Stream(prompt.ids for prompt in sampled.prompts),
-        "prompt_seeds": Stream(prompt.seed for prompt in sampled.prompts),
-        "num_samples": parameters.num_samples,
-        "temperature": parameters.temperature,
-        "top_p": parameters.top_p,
-        "max_new_tokens": parameters.max_new_tokens,
-        "stop_token": parameters.stop_token_id,
-        "completions": Stream((completion.ids, completion.finished) for completion in found),
-        "log_probabilities": Close(completion.log_probability for completion in found),
     }

@@ -30,6 +30,15 @@ def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base model with a context that the bench's tasks do not fit into."""
+    config = LlamaConfig(**{**SHAPE, "max_position_embeddings": 80}, bos_token_id=VOCABULARY["<bos>"])
+    folder = save_model(LlamaForCausalLM, config, tmp_path_factory.mktemp("models") / "short-llama")
+    save_tokenizer(folder, model_max_length=80)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base model whose tokenizer has a chat template."""
     tokenizer = chat_tokenizer(CHATML)
@@ -61,6 +70,7 @@ def bench(
     tiny_base: Path,
     other_base: Path,
     chat_base: Path,
+    short_base: Path,
     base_adapter: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bench]:
@@ -71,6 +81,7 @@ def bench(
         registry.register("tiny", str(tiny_base))
         registry.register("other", str(other_base))
         registry.register("chat", str(chat_base))
+        registry.register("short", str(short_base))
         config = json.loads((base_adapter / ADAPTER_CONFIG).read_text())
         registry.register("adapted", str(tiny_base), adapter_source=str(base_adapter), adapter_config=config)
     yield Bench(sessions, tmp_path_factory.mktemp("bench"))

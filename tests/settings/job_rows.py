@@ -46,14 +46,14 @@ MODELS_AND_PROMPTS: Final = (
     Row(
         "prompt.version",
         "chat",
-        {"prompts", "stop_token"} | LONGER,
+        {"prompts", "stop_token", "allowed_tokens"} | LONGER,
         given={"base_model": "chat"},
         check=lambda before, after: len(after["prompts"][0]) > len(before["prompts"][0]) + 100,
     ),
     Row(
         "prompt.grid_encoder",
         "GridWithSeparationEncoder('|')",
-        {"prompts"} | LONGER,
+        {"prompts", "allowed_tokens"} | LONGER,
         check=lambda before, after: after["prompts"][0].count(VOCABULARY["|"]) == 7 * 3 * 2,
     ),
 )

@@ -36,10 +36,15 @@ LENGTH: Final = frozenset({"num_steps", "recorded_steps", "usage.train_tokens", 
 """What follows from an earlier or later end."""
 ENDING: Final = LENGTH | {"usage.stopped_by"}
 ANSWERING: Final = frozenset(
-    {"backend", "sampling_base", "sampling_rank", "num_prompts", "prompts", "prompt_seeds", "num_samples"}
-    | {"temperature", "top_p", "max_new_tokens", "stop_token", "completions", "ending", "error_message"}
+    {"backend", "sampling_base", "sampling_rank", "num_prompts", "prompts", "prompt_seeds", "method", "num_samples"}
+    | {"temperature", "top_p", "min_probability", "max_nodes", "max_new_tokens", "stop_token", "allowed_tokens"}
+    | {"time_budget_s", "cut", "completions", "num_questions", "answers_per_question", "questions", "scoring_rank"}
+    | {"usage.num_completions", "usage.cut_searches", "usage.scored_answers", "usage.dropped_pairs"}
+    | {"ending", "error_message"}
 )
 """What does not depend on how an adapter came about."""
+NUM_ANSWERS: Final = frozenset({"usage.num_completions", "usage.sampled_tokens", "usage.refusals", "attempts"})
+"""What counts completions."""
 WATCHED: Final = frozenset(
     {"initial_weights", "adapter_dtypes", "base_dtype", "num_steps", "sequences_per_step", "sequences", "targets"}
     | {"forwards_per_step"}

@@ -5,7 +5,7 @@ from typing import Final
 from tests.settings.job_rows import COMMON, MODELS_AND_PROMPTS
 from tests.settings.lora_rows import LORA
 from tests.settings.row import Row
-from tests.settings.sampling_rows import SAMPLING
+from tests.settings.sampling_rows import SAMPLING, SELECTION
 from tests.settings.training_rows import EXAMPLES_AND_VIEWS, UPDATES
 
 IDLE: Final = (
@@ -21,10 +21,13 @@ IDLE: Final = (
     Row("adaptation.augmentation.keep_background", 1.0, set(), given={"adaptation.augmentation.colours": False}),
     Row("sampling.temperature", 5.0, set()),
     Row("sampling.top_p", 0.1, set()),
+    Row("sampling.min_probability", 0.5, set()),
+    Row("sampling.max_nodes", 1, set()),
+    Row("sampling.time_budget_s", 3600.0, {"time_budget_s"}),
+    Row("sampling.when_too_long", "fail", set()),
+    Row("selection.num_scoring_views", 3, set()),
+    Row("selection.num_scored", 2, set()),
 )
 """Settings that have nothing to act on."""
 
-ROWS: Final = (*MODELS_AND_PROMPTS, *COMMON, *LORA, *UPDATES, *EXAMPLES_AND_VIEWS, *SAMPLING, *IDLE)
-
-ONE_VALUE: Final = frozenset({"selection.method"})
-"""Settings that have a single value as yet, which no row can change."""
+ROWS: Final = (*MODELS_AND_PROMPTS, *COMMON, *LORA, *UPDATES, *EXAMPLES_AND_VIEWS, *SAMPLING, *SELECTION, *IDLE)

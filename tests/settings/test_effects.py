@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from arc_engine.settings_reference import paths, sections
+from arc_engine.settings_reference import paths
 from tests.settings.bench import Bench
 from tests.settings.facets import TALLIES, BySteps, Close, Observation, Stream, changed, select
 from tests.settings.row import GIVEN, Row
-from tests.settings.rows import ONE_VALUE, ROWS
+from tests.settings.rows import ROWS
 
 
 def tree(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,13 +52,7 @@ def free(row: Row, changes: set[str]) -> set[str]:
 
 @pytest.mark.fast
 def test_every_setting_has_a_row():
-    assert {row.setting for row in ROWS} | ONE_VALUE == set(paths())
-
-
-@pytest.mark.fast
-def test_a_setting_of_one_value_has_one_value():
-    values = {setting.path: setting.values for section in sections() for setting in section.settings}
-    assert [path for path in ONE_VALUE if "," in values[path] or " " in values[path]] == []
+    assert {row.setting for row in ROWS} == set(paths())
 
 
 @pytest.mark.fast

@@ -116,6 +116,15 @@ def test_a_shutdown_interrupts(desk: Desk):
         assert lease.stop_reason is StopReason.SHUTTING_DOWN
 
 
+def test_who_was_interrupted_for_another_keeps_a_reason_of_its_own(desk: Desk):
+    with held(desk.claim_for_adapting(desk.submit(), lease_s=SHORT_S)) as (lease, _):
+        lease.stop(StopReason.CANCELLED)
+        lease.stop(StopReason.INTERRUPTED)
+        assert lease.stop_reason is StopReason.CANCELLED
+        lease.stop(StopReason.DEADLINE)
+        assert lease.stop_reason is StopReason.DEADLINE
+
+
 def test_our_own_last_write_is_no_lost_lease(desk: Desk):
     record = desk.claim_for_adapting(desk.submit(), lease_s=SHORT_S)
     with held(record) as (lease, interrupted):

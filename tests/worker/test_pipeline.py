@@ -56,7 +56,12 @@ def test_a_job_is_adapted_then_answered(desk: Desk, workshop: Workshop):
     assert answered.phase is Phase.SUCCEEDED
     assert answered.results is not None
     (result,) = answered.results["test"]
-    assert result.keys() == {"attempt_1", "attempt_2", "confidence", "correct"}
+    assert result.keys() == {
+        *("attempt_1", "attempt_2", "confidence", "confidences", "num_completions", "correct"),
+    }
+    assert result["confidence"] == pytest.approx(sum(result["confidences"]))
+    assert result["num_completions"] == answered.usage["num_completions"] == 2
+    assert {"cut_searches", "scored_answers", "dropped_pairs", "sampled_tokens"} < answered.usage.keys()
     assert result["correct"] in {True, False}
     with transaction(desk.sessions) as session:
         votes = sum(row.votes for row in CandidateRepository(session).list(job_id))
