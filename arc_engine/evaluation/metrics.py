@@ -16,8 +16,8 @@ from arc_engine.grids import Grid, grid_to_array, shape
 class Predictions:
     """What was predicted for one test input.
 
-    `votes` counts the predictions that gave each distinct grid, best-ranked first; `num_predictions` counts the ones
-    that gave no grid too.
+    `votes` counts the predictions that gave each distinct grid, best-ranked first; `num_predictions` counts all that
+    were made, those that gave no grid too. A depth-first search makes as many as it finds.
     """
 
     votes: Mapping[Grid, int]
