@@ -101,14 +101,14 @@ def job_table(job: JobDetail) -> Table:
         "error": Text(f"{job.error.code}: {job.error.message}", style="red") if job.error else "",
     }
     for index, answer in enumerate(job.results.test if job.results else ()):
-        rows[f"test {index}"] = f"right: {right(answer.correct)}, confidence {_confidence(answer)}"
+        rows[f"test {index}"] = f"right: {right(answer.correct)}, confidence {confidence_text(answer)}"
     for name, value in rows.items():
         if value:
             table.add_row(Text(name, style="bold"), value)
     return table
 
 
-def _confidence(answer: TestAnswer) -> str:
+def confidence_text(answer: TestAnswer) -> str:
     """How sure to be of the attempts: together, and each where there are two."""
     if answer.confidences is None or answer.attempt_2 is None:
         return f"{answer.confidence:.0%}"

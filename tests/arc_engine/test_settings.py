@@ -101,12 +101,20 @@ INVALID = [
     (["prompt", "grid_encoder"], "NoSuchEncoder()"),
     (["prompt", "grid_encoder"], "__import__('os').getcwd()"),
     (["sampling", "backend"], "tensorrt"),
-    (["sampling", "method"], "dfs"),
+    (["sampling", "method"], "beam"),
     (["sampling", "num_views"], 0),
     (["sampling", "temperature"], 0),
     (["sampling", "top_p"], 0),
     (["sampling", "max_new_tokens"], 0),
+    (["sampling", "min_probability"], 0),
+    (["sampling", "min_probability"], 1),
+    (["sampling", "max_nodes"], 0),
+    (["sampling", "time_budget_s"], 0),
+    (["sampling", "grid_tokens_only"], 1),
+    (["sampling", "when_too_long"], "truncate"),
     (["selection", "method"], "oracle"),
+    (["selection", "num_scoring_views"], 0),
+    (["selection", "num_scored"], 1),
     (["base_model"], ""),
     (["base_model"], "x" * 101),
     (["base_model"], "../secret"),
@@ -125,10 +133,25 @@ def test_what_is_unknown_or_impossible_is_refused_with_its_place(path, value):
     assert [list(error["loc"]) for error in refused.value.errors()] == [path]
 
 
-def test_greedy_gives_one_answer_per_view():
+@pytest.mark.parametrize("method", ["greedy", "dfs"])
+def test_only_sampling_repeats(method):
     with pytest.raises(ValidationError, match="samples_per_view must be 1"):
-        SolveSettings.model_validate({"sampling": {"method": "greedy", "samples_per_view": 2}})
+        SolveSettings.model_validate({"sampling": {"method": method, "samples_per_view": 2}})
     assert SolveSettings.model_validate({"sampling": {"method": "sample", "samples_per_view": 2}})
+
+
+def test_only_torch_searches_depth_first():
+    with pytest.raises(ValidationError, match="backend must be torch or auto"):
+        SamplingSettings(method="dfs", backend="vllm")
+    assert SamplingSettings(method="dfs").backend == "auto"
+    assert SamplingSettings(method="dfs", backend="torch")
+
+
+@pytest.mark.parametrize("method", ["product_of_experts", "probmul", "view_count_logprob"])
+def test_methods_that_score_again_say_so(method):
+    assert SelectionSettings(method=method).rescores
+    assert not SelectionSettings(method="vote").rescores
+    assert not SelectionSettings(method="hierarchical_vote").rescores
 
 
 def test_the_answers_of_one_input_are_bounded():

@@ -21,11 +21,12 @@ from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
 from arc_engine.base_models.trimming import trim
 from arc_engine.datasets.sources import load_tasks
+from arc_engine.errors import EngineError
 from arc_engine.prompts.writer import PromptWriter
-from arc_engine.sampling.protocol import AdapterFolder, Prompt, SamplingParameters
+from arc_engine.sampling.protocol import AdapterFolder, Greedy, Prompt, SampleRequest, SamplingParameters
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import AdaptationSettings, PromptSettings, SolveSettings
-from arc_engine.solving import answer
+from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import parse_task
 
 TASK = "25ff71a9"  # 3x3 grids, of the training split
@@ -78,23 +79,22 @@ def test_from_the_wheel_to_an_answer(smollm2: Path, tmp_path: Path) -> None:
     sampler = TorchSampler(load=lambda _: base)
     adapter_folder = AdapterFolder("smollm2", tmp_path / "adapter", rank=adaptation.adapter.rank)
     question = PromptWriter.of(PromptSettings(), base.tokenizer).question(task.train, task.test[0])
-    greedy = SamplingParameters(num_samples=1, temperature=0, top_p=1, max_new_tokens=8, stop_token_id=None)
-    (adapted,), (plain,) = (
-        sampler.sample([Prompt(question.ids, seed=0)], base=merged, adapter=given, parameters=greedy)
-        for given in (adapter_folder, None)
-    )
-    assert abs(adapted[0].log_probability - plain[0].log_probability) > 0.01, "the adapter is sampled with"
+    greedy = SamplingParameters(Greedy(), max_new_tokens=8, stop_token_id=None)
+    requests = [SampleRequest((Prompt(question.ids, seed=0),), given, greedy) for given in (adapter_folder, None)]
+    log_probabilities = []
+    for sampled in sampler.sample(requests, base=merged):
+        assert not isinstance(sampled, EngineError)
+        log_probabilities.append(sampled[0].completions[0].log_probability)
+    assert abs(log_probabilities[0] - log_probabilities[1]) > 0.01, "the adapter is sampled with"
 
     sampling = {"backend": "torch", "num_views": 2, "max_new_tokens": 16}
     found = answer(
-        task,
+        Assignment(task, SolveSettings.model_validate({"sampling": sampling}), adapter_folder),
         sampler=sampler,
         tokenizer=base.tokenizer,
         base=merged,
-        adapter=adapter_folder,
-        settings=SolveSettings.model_validate({"sampling": sampling}),
         max_positions=base.max_positions,
     )
-    assert found.num_completions == 2 * len(task.test)
+    assert found.num_completions == (2,) * len(task.test)
     assert len(found.attempts) == len(task.test)
-    assert 0 < found.num_tokens <= 16 * found.num_completions
+    assert 0 < found.num_tokens <= 16 * sum(found.num_completions)
