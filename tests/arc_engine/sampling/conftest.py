@@ -1,13 +1,14 @@
 """Adapters on disk, prompts, and transformers as the reference to compare with."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from arc_engine.sampling.protocol import AdapterFolder, Prompt
+from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
 from tests.arc_engine.sampling.reference import Reference, make_adapter
 
 
@@ -39,3 +40,13 @@ def prompts() -> list[Prompt]:
 def reference(tiny_base: Path) -> Callable[[AdapterFolder | None], Reference]:
     """The reference for the tiny base with an adapter or without."""
     return lambda adapter: Reference(tiny_base, adapter)
+
+
+@pytest.fixture(scope="session")
+def vllm_sampler(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmSampler]:
+    """One engine for all tests, as far as they let it live: it takes 12 to 40 s to start."""
+    log_file = tmp_path_factory.mktemp("vllm") / "engine.log"
+    sampler = VllmSampler(tiny_base, options=VllmOptions(max_lora_rank=8, max_loras=3, log_file=log_file))
+    sampler.start()
+    yield sampler
+    sampler.close()

@@ -126,6 +126,15 @@ class Reference:
         return tuple(output[0, ids.shape[1] :].tolist())
 
     @torch.no_grad()
+    def greedy_among(self, allowed: Sequence[int], prompt: Prompt, *, max_new_tokens: int) -> tuple[int, ...]:
+        """`greedy` where no other tokens than the allowed ones may be taken, without cache."""
+        ids: list[int] = []
+        while len(ids) < max_new_tokens and STOP not in ids:
+            logits = self.model(input_ids=torch.tensor([[*prompt.ids, *ids]])).logits[0, -1]
+            ids.append(max(allowed, key=lambda token: logits[token].item()))
+        return tuple(ids)
+
+    @torch.no_grad()
     def log_probability(self, prompt: Prompt, ids: tuple[int, ...]) -> float:
         """Of `ids` after the prompt, by one forward pass without cache."""
         logits = self.model(input_ids=torch.tensor([[*prompt.ids, *ids]])).logits[0, len(prompt.ids) - 1 : -1]
