@@ -132,7 +132,8 @@ def test_every_prompt_fits_with_an_answer_as_large_as_the_outputs_shown(
 
 def test_where_colours_change_lengths_every_view_is_measured() -> None:
     writer = PromptWriter.of(PromptSettings(), merging_tokenizer())
-    zeros = Pair(((0,) * 12,), ((0,) * 12,))
+    square = ((0,) * 4,) * 4  # the same number of tokens either way round
+    zeros = Pair(square, square)
     task = Task((zeros, zeros, SHORT), (((0,),),))
     as_it_is = len(writer.question(task.train, task.test[0])) + writer.num_answer_tokens(zeros.output)
     seen = TaskViews.of(task, num_views=8, seed=0, writer=writer, max_positions=as_it_is)
