@@ -31,7 +31,7 @@ class _Present:
     """One past the last position."""
 
 
-class _LaneLayer(CacheLayerMixin):
+class _LaneLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
     """The keys and values of one layer: `[lanes, heads, capacity, head_dim]`, the capacity growing as needed."""
 
     def __init__(self, present: _Present) -> None:

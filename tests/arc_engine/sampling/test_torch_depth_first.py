@@ -250,6 +250,7 @@ def test_a_node_budget_cuts_the_search_and_says_so(sampler: TorchSampler, tiny_b
         samples = found(max_nodes)
         ids = {completion.ids for completion in samples.completions}
         assert smaller <= ids  # the same path is searched, only further
+        assert all(len(path) < max_nodes for path in ids)
         smaller = ids
         if not samples.cut:
             break
