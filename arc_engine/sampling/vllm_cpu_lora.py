@@ -112,7 +112,7 @@ def _per_token(lora_indices: Tensor, seq_lens: Tensor) -> Tensor:
 
 def _product(inputs: Tensor, stacked: Tensor, lora_indices: Tensor) -> Tensor:
     """inputs W^T with each token's own W of `stacked` [slots, 1, rows, columns]; zero for tokens without adapter."""
-    slots = [int(index) for index in lora_indices.unique()]
+    slots = sorted(set(lora_indices.tolist()))
     if len(slots) == 1 and slots[0] >= 0:  # by far the most common: a job's own batch
         return inputs @ _matrix(stacked, slots[0], inputs).T
     found = inputs.new_zeros(inputs.shape[0], stacked.shape[-2])
