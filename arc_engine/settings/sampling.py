@@ -31,7 +31,9 @@ class SamplingSettings(Settings):
         default=16, ge=1, le=1024, description="Views of the task under which answers are generated."
     )
     samples_per_view: int = Field(default=1, ge=1, le=256, description="Answers per view, for method sample; else 1.")
-    temperature: float = Field(default=0.7, gt=0, le=5, description="For method sample.")
+    temperature: float = Field(
+        default=0.7, ge=0.01, le=2, description="For method sample; vLLM takes no others than these."
+    )
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus probability, for method sample.")
     min_probability: float = Field(
         default=0.1,
@@ -41,10 +43,12 @@ class SamplingSettings(Settings):
         "longer; 0.09 to 0.2 are the values in use (the ARChitects, 2024).",
     )
     max_nodes: int | None = Field(
-        default=None,
+        default=20_000,
         ge=1,
         le=10_000_000,
-        description="For method dfs: tokens looked at per view, after which its search is cut; unset: no limit.",
+        description="For method dfs: tokens looked at per view, after which its search is cut; null: no limit. A search "
+        "looks at no more than the answer limit divided by `min_probability`, which is below the default for a "
+        "`min_probability` of 0.1 and a token per cell.",
     )
     max_new_tokens: int | None = Field(
         default=None, ge=1, le=32_768, description="Answer limit in tokens; unset: what a 30x30 grid needs."

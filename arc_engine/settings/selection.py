@@ -1,8 +1,8 @@
 """How two attempts are chosen."""
 
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from arc_engine.settings.model import Settings
 from arc_engine.settings.sampling import MAX_ANSWERS_PER_INPUT
@@ -10,10 +10,14 @@ from arc_engine.settings.sampling import MAX_ANSWERS_PER_INPUT
 SelectionMethod = Literal["vote", "hierarchical_vote", "product_of_experts", "probmul", "view_count_logprob"]
 RESCORING: Final[frozenset[SelectionMethod]] = frozenset({"product_of_experts", "probmul", "view_count_logprob"})
 """Selection methods that ask the model again how likely it finds a candidate."""
+MAX_SCORED_PER_INPUT: Final = 4096
 
 
 class SelectionSettings(Settings):
-    """How two attempts are chosen among the candidates."""
+    """How two attempts are chosen among the candidates.
+
+    `num_scoring_views` times `num_scored` is at most 4096.
+    """
 
     method: SelectionMethod = Field(
         default="vote",
@@ -36,6 +40,16 @@ class SelectionSettings(Settings):
         le=MAX_ANSWERS_PER_INPUT,
         description="Candidates that are scored again, those with most votes; the others rank below them.",
     )
+
+    @model_validator(mode="after")
+    def _scoring_that_ends(self) -> Self:
+        num_answers = self.num_scoring_views * self.num_scored
+        if num_answers > MAX_SCORED_PER_INPUT:
+            raise ValueError(
+                f"num_scoring_views times num_scored is at most {MAX_SCORED_PER_INPUT} answers per test input, "
+                f"{self.num_scoring_views} times {self.num_scored} is {num_answers}"
+            )
+        return self
 
     @property
     def rescores(self) -> bool:

@@ -17,7 +17,7 @@ ADDED_SETTINGS = {
     "{sampling,grid_tokens_only}": False,
     "{sampling,when_too_long}": "fail",
     "{sampling,min_probability}": 0.1,
-    "{sampling,max_nodes}": None,
+    "{sampling,max_nodes}": 20_000,
     "{sampling,time_budget_s}": None,
     "{selection,num_scoring_views}": 8,
     "{selection,num_scored}": 16,

@@ -104,6 +104,8 @@ INVALID = [
     (["sampling", "method"], "beam"),
     (["sampling", "num_views"], 0),
     (["sampling", "temperature"], 0),
+    (["sampling", "temperature"], 0.009),
+    (["sampling", "temperature"], 2.1),
     (["sampling", "top_p"], 0),
     (["sampling", "max_new_tokens"], 0),
     (["sampling", "min_probability"], 0),
@@ -159,6 +161,13 @@ def test_the_answers_of_one_input_are_bounded():
     assert SamplingSettings.model_validate(sampling)
     with pytest.raises(ValidationError, match=r"num_views times samples_per_view .* 1024 times 5 is 5120"):
         SamplingSettings.model_validate({**sampling, "samples_per_view": 5})
+
+
+def test_the_answers_that_are_scored_again_are_bounded():
+    assert SelectionSettings(num_scoring_views=256, num_scored=16)
+    assert SelectionSettings(num_scoring_views=1, num_scored=4096)
+    with pytest.raises(ValidationError, match=r"num_scoring_views times num_scored .* 8 times 513 is 4104"):
+        SelectionSettings(num_scored=513)
 
 
 @pytest.mark.parametrize("init", ["gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4"])

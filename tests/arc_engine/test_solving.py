@@ -198,8 +198,9 @@ def test_all_views_of_all_inputs_are_one_request() -> None:
     [
         ({"temperature": 2.0, "top_p": 0.1}, Greedy()),
         ({"method": "sample", "samples_per_view": 3}, Nucleus(3, temperature=0.7, top_p=1.0)),
-        ({"method": "dfs", "min_probability": 0.2}, DepthFirst(0.2, max_nodes=None)),
+        ({"method": "dfs", "min_probability": 0.2}, DepthFirst(0.2, max_nodes=20_000)),
         ({"method": "dfs", "max_nodes": 50}, DepthFirst(0.1, max_nodes=50)),
+        ({"method": "dfs", "max_nodes": None}, DepthFirst(0.1, max_nodes=None)),
     ],
 )
 def test_settings_say_how_completions_are_found(sampling: dict[str, object], method: object) -> None:

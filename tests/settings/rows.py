@@ -19,7 +19,7 @@ IDLE: Final = (
     Row("adaptation.time_budget_s", 3600.0, set()),
     Row("adaptation.max_seq_len", 80, set()),
     Row("adaptation.augmentation.keep_background", 1.0, set(), given={"adaptation.augmentation.colours": False}),
-    Row("sampling.temperature", 5.0, set()),
+    Row("sampling.temperature", 2.0, set()),
     Row("sampling.top_p", 0.1, set()),
     Row("sampling.min_probability", 0.5, set()),
     Row("sampling.max_nodes", 1, set()),

@@ -48,7 +48,7 @@ SAMPLING: Final = (
     ),
     Row(
         "sampling.temperature",
-        5.0,
+        2.0,
         {"temperature", "log_probabilities", "completions"},
         given={"sampling.method": "sample"},
     ),
