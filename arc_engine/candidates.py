@@ -68,13 +68,22 @@ class Candidate:
 class Tally:
     """The candidates of one test input, most votes first, and how often a completion showed no grid.
 
-    `num_views` counts the views that were asked, whether they found a grid or not.
+    `completions_per_view` counts the completions of every view that was asked, whether they showed a grid or not.
     """
 
     candidates: tuple[Candidate, ...]
     refusals: Mapping[Refusal, int]
-    num_completions: int
-    num_views: int
+    completions_per_view: tuple[int, ...]
+
+    @property
+    def num_completions(self) -> int:
+        """Of all views together."""
+        return sum(self.completions_per_view)
+
+    @property
+    def num_views(self) -> int:
+        """How many views were asked."""
+        return len(self.completions_per_view)
 
 
 def collect(readings: Iterable[Reading], *, num_views: int) -> Tally:
@@ -89,7 +98,9 @@ def collect(readings: Iterable[Reading], *, num_views: int) -> Tally:
             by_grid.setdefault(reading.outcome, []).append(reading)
     found = (Candidate(grid, _findings(same), score=len(same) / len(readings)) for grid, same in by_grid.items())
     ordered = sorted(found, key=lambda candidate: (-candidate.votes, tie_break(candidate)))
-    return Tally(tuple(ordered), dict(sorted(refusals.items())), len(readings), num_views)
+    per_view = Counter(reading.view for reading in readings)
+    completions_per_view = tuple(per_view[view] for view in range(num_views))
+    return Tally(tuple(ordered), dict(sorted(refusals.items())), completions_per_view)
 
 
 def tie_break(candidate: Candidate) -> tuple[float, float, bool, Grid]:

@@ -76,7 +76,7 @@ def attempts(tasks: Sequence[dict[str, Any]], *, family: Family) -> Iterator[lis
 
 
 def _judged(attempt: Sequence[float]) -> Judged:
-    share, log_probability, lead, first, right = attempt  # in the order of `ATTEMPT`
+    share, log_probability, lead, first, right = attempt[:5]  # in the order of `ATTEMPT`
     return Judged(Features(share, log_probability, lead, first=bool(first)), right=bool(right))
 
 

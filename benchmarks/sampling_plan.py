@@ -18,8 +18,9 @@ SAMPLE: Final = f"sample, {SAMPLES_PER_VIEW} per view"
 DFS: Final = tuple(f"dfs {threshold:g}" for threshold in THRESHOLDS)
 SAMPLERS: Final = (GREEDY, SAMPLE, *DFS)
 
-ATTEMPT: Final = ("share", "log_probability", "lead", "first", "right")
-"""What is kept of an attempt, in this order: `arc_engine.selection.confidence.Features`, and whether it is right."""
+ATTEMPT: Final = ("share", "log_probability", "lead", "first", "right", "votes", "num_finding_views")
+"""What is kept of an attempt, in this order: `arc_engine.selection.confidence.Features`, whether it is right, and
+what its share comes from."""
 
 
 @dataclass(frozen=True, slots=True)

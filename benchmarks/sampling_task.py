@@ -137,6 +137,8 @@ def _measured(
         "found_any": round(_metrics(counted, truths).pass_n, DECIMALS),
         "candidates": round(fmean(len(found) for found in counted.candidates), DECIMALS),
         "completions": round(fmean(counted.num_completions), DECIMALS),
+        "num_completions": list(counted.num_completions),
+        "num_views": plan.num_views,
         "refused": _refused(counted),
         "unanswered": round(fmean(not found for found in counted.candidates), DECIMALS),
         "cut": round(counted.num_cut / (plan.num_views * len(task.test)), DECIMALS),
@@ -147,7 +149,7 @@ def _measured(
             selector: {
                 "pass_at_2": round(_metrics(found, truths).pass_at_2, DECIMALS),
                 "attempts": [
-                    _attempts(selection, truth, selector=selector, plan=plan)
+                    _attempts(selection, truth, selector=selector)
                     for selection, truth in zip(found.selections, truths, strict=True)
                 ],
             }
@@ -178,12 +180,19 @@ def _refused(found: Answer) -> float:
     return round(sum(found.refusals.values()) / max(1, sum(found.num_completions)), DECIMALS)
 
 
-def _attempts(selection: Selection, truth: Grid, *, selector: SelectionMethod, plan: Plan) -> list[list[float]]:
+def _attempts(selection: Selection, truth: Grid, *, selector: SelectionMethod) -> list[list[float]]:
     """What the confidence in each attempt is estimated from, and whether it is right; `ATTEMPT` names the numbers."""
-    seen = features(selection.candidates, num_views=plan.num_views, method=selector)
+    ranked = selection.candidates
+    seen = features(ranked, completions_per_view=selection.completions_per_view, method=selector)
     return [
-        [round(one.share, DECIMALS), round(one.log_probability, DECIMALS), round(one.lead, DECIMALS), one.first, right]
-        for one, right in zip(seen, (found.grid == truth for found in selection.candidates), strict=False)
+        [
+            *(round(number, DECIMALS) for number in (one.share, one.log_probability, one.lead)),
+            one.first,
+            found.grid == truth,
+            found.votes,
+            len(found.findings),
+        ]
+        for one, found in zip(seen, ranked, strict=False)
     ]
 
 

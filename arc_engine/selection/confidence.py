@@ -27,7 +27,8 @@ LEAST_LOG_PROBABILITY: Final = -20.0
 class Features:
     """What the confidence in an attempt is estimated from; all numbers are finite.
 
-    `share` is that of the views that found it. `log_probability` is its mean under the scoring views, in nats, 0 for
+    `share` is the mean, over all views that were asked, of the share of a view's completions that gave it; a view
+    without completions has 0. `log_probability` is its mean under the scoring views, in nats, 0 for
     methods that count. `lead` is what it has more than the other attempt, less than 0 where the other has more: of the
     share for methods that count, else of the log-probability. `first`: it is attempt 1.
     """
@@ -107,21 +108,30 @@ def family_of(method: SelectionMethod) -> Family:
     return "rescoring" if method in RESCORING else "counting"
 
 
-def features(ranked: Sequence[Candidate], *, num_views: int, method: SelectionMethod) -> tuple[Features, ...]:
-    """Those of the first two candidates, of one where there is one only. `num_views` counts the views that were asked
-    for candidates."""
+def features(
+    ranked: Sequence[Candidate], *, completions_per_view: Sequence[int], method: SelectionMethod
+) -> tuple[Features, ...]:
+    """Those of the first two candidates, of one where there is one only."""
     attempts = ranked[:2]
-    shares = [len(candidate.findings) / num_views for candidate in attempts]
+    shares = [_share(candidate, completions_per_view=completions_per_view) for candidate in attempts]
     if family_of(method) == "counting":
         return _features(shares, log_probabilities=[0.0] * len(attempts), leads=_leads(shares, least=0.0))
     means = [_mean_log_probability(candidate) for candidate in attempts]
     return _features(shares, log_probabilities=means, leads=_leads(means, least=LEAST_LOG_PROBABILITY))
 
 
-def confidences(ranked: Sequence[Candidate], *, num_views: int, method: SelectionMethod) -> tuple[float, float]:
+def confidences(
+    ranked: Sequence[Candidate], *, completions_per_view: Sequence[int], method: SelectionMethod
+) -> tuple[float, float]:
     """`Coefficients.confidences` of the first two candidates, with the coefficients that come with the package."""
     coefficients = calibration().of(family_of(method))
-    return coefficients.confidences(features(ranked, num_views=num_views, method=method))
+    return coefficients.confidences(features(ranked, completions_per_view=completions_per_view, method=method))
+
+
+def _share(candidate: Candidate, *, completions_per_view: Sequence[int]) -> float:
+    """Every view that was asked counts the same, however many completions it has."""
+    agreeing = math.fsum(found.votes / completions_per_view[found.view] for found in candidate.findings)
+    return agreeing / len(completions_per_view)
 
 
 def _features(

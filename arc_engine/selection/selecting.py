@@ -45,10 +45,14 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The candidates of one test input as the method ranks them, best first, and the two attempts."""
+    """The candidates of one test input as the method ranks them, best first, and the two attempts.
+
+    `completions_per_view` counts what the views were asked for and gave, as in the tally.
+    """
 
     candidates: tuple[Candidate, ...]
     attempts: Attempts
+    completions_per_view: tuple[int, ...]
 
 
 def select(tally: Tally, *, method: SelectionMethod, views: Sequence[View]) -> Selection:
@@ -61,4 +65,5 @@ def select(tally: Tally, *, method: SelectionMethod, views: Sequence[View]) -> S
     ordered = sorted(judged, key=lambda pair: (tuple(-number for number in pair[1]), tie_break(pair[0])))
     ranked = tuple(replace(candidate, score=goodness[0]) for candidate, goodness in ordered)
     first, second = (ranked[place].grid if place < len(ranked) else None for place in range(2))
-    return Selection(ranked, Attempts(first, second, confidences(ranked, num_views=tally.num_views, method=method)))
+    sure = confidences(ranked, completions_per_view=tally.completions_per_view, method=method)
+    return Selection(ranked, Attempts(first, second, sure), tally.completions_per_view)

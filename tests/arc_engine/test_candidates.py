@@ -82,6 +82,7 @@ def test_a_candidate_says_who_found_it_and_how_likely_it_was() -> None:
     assert first.findings == (Finding(1, votes=1, log_probability=-1.0), Finding(3, votes=2, log_probability=-2.0))
     assert second.log_probability is None
     assert tally.refusals == {Refusal.RAGGED: 1}
+    assert tally.completions_per_view == (1, 1, 1, 2)
     assert (tally.num_completions, tally.num_views) == (5, 4)
 
 

@@ -166,8 +166,8 @@ def test_refusals_are_counted_by_reason_and_a_view_may_find_much_or_nothing() ->
         (other, (Finding(0, 1, -2.0),)),
     ]
     assert tally.refusals == {Refusal.RAGGED: 1, Refusal.UNFINISHED: 1}
-    assert (tally.num_completions, tally.num_views) == (4, 3)
-    assert nothing == Tally((), {}, num_completions=0, num_views=3)
+    assert tally.completions_per_view == (2, 0, 2)
+    assert nothing == Tally((), {}, completions_per_view=(0, 0, 0))
 
 
 def tally_of(*grids_and_votes: tuple[Grid, int]) -> Tally:
@@ -208,7 +208,7 @@ def test_scores_come_back_to_the_candidates_that_were_asked_about(
 
 def test_inputs_without_candidates_are_not_asked_about() -> None:
     seen = under(num_views=2)
-    nothing = Tally((), {}, num_completions=2, num_views=2)
+    nothing = Tally((), {}, completions_per_view=(1, 1))
     assert seen.questions([nothing, nothing], num_scored=16) == ()
     assert seen.rescored([nothing, nothing], []) == (nothing, nothing)
 

@@ -2,8 +2,8 @@
 
 from benchmarks.sampling_plan import SAMPLERS, SELECTORS
 
-RIGHT = [1.0, -0.5, 1.0, True, True]  # in the order of `ATTEMPT`
-WRONG = [0.25, -6.0, -1.0, False, False]
+RIGHT = [1.0, -0.5, 1.0, True, True, 16, 16]  # in the order of `ATTEMPT`
+WRONG = [0.25, -6.0, -1.0, False, False, 4, 4]
 
 
 def sampled(*, pass_at_2=0.0, attempts=(RIGHT, WRONG), found_any=1.0, **by_selector):
@@ -13,6 +13,8 @@ def sampled(*, pass_at_2=0.0, attempts=(RIGHT, WRONG), found_any=1.0, **by_selec
         "found_any": found_any,
         "candidates": 3.0,
         "completions": 16.0,
+        "num_completions": [16],
+        "num_views": 16,
         "refused": 0.25,
         "unanswered": 0.0,
         "cut": 0.0,

@@ -15,6 +15,8 @@ from arc_engine.views import View
 NUM_VIEWS: Final = 6
 VIEWS: Final = tuple(View(dihedral=number % 3) for number in range(NUM_VIEWS))
 """Two of each of three transformations."""
+ONE_EACH: Final = (1,) * NUM_VIEWS
+"""A completion per view."""
 # The third is the lesser of the last two where likelihood and view say nothing.
 GRIDS: Final = (((0,),), ((1,),), ((0, 0),), ((0,), (0,)), ((9, 9), (9, 9)))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_engine.candidates import Candidate, Tally
+from arc_engine.candidates import Candidate, Finding, Tally
 from arc_engine.selection import select
 from arc_engine.selection.confidence import (
     LEAST_LOG_PROBABILITY,
@@ -21,7 +21,7 @@ from arc_engine.selection.confidence import (
     features,
 )
 from arc_engine.settings import SelectionMethod
-from tests.arc_engine.selection.tallies import GRIDS, NUM_VIEWS, VIEWS, candidate, tallies
+from tests.arc_engine.selection.tallies import GRIDS, ONE_EACH, VIEWS, candidate, tallies
 
 pytestmark = pytest.mark.fast
 
@@ -86,7 +86,7 @@ def test_an_attempt_has_a_confidence_and_no_attempt_has_none(tally: Tally, metho
 @given(tally=tallies())
 def test_features_are_finite_and_in_their_ranges(tally: Tally, method: SelectionMethod) -> None:
     ranked = select(tally, method=method, views=VIEWS).candidates
-    found = features(ranked, num_views=NUM_VIEWS, method=method)
+    found = features(ranked, completions_per_view=tally.completions_per_view, method=method)
     assert [attempt.first for attempt in found] == [True, False][: len(ranked)]
     for attempt in found:
         assert 0 <= attempt.share <= 1
@@ -103,25 +103,35 @@ UNSCORED = candidate(GRIDS[3], {4: -1.0})
 
 @pytest.mark.parametrize("method", ["vote", "hierarchical_vote"])
 def test_counting_methods_look_at_shares_of_views(method: SelectionMethod) -> None:
-    assert features([OFTEN, ONCE, IMPOSSIBLE], num_views=6, method=method) == (
+    assert features([OFTEN, ONCE, IMPOSSIBLE], completions_per_view=ONE_EACH, method=method) == (
         Features(share=0.5, log_probability=0.0, lead=pytest.approx(1 / 3), first=True),
         Features(share=pytest.approx(1 / 6), log_probability=0.0, lead=pytest.approx(-1 / 3), first=False),
     )
-    assert features([OFTEN], num_views=6, method=method) == (Features(0.5, 0.0, lead=0.5, first=True),)
+    assert features([OFTEN], completions_per_view=ONE_EACH, method=method) == (
+        Features(0.5, 0.0, lead=0.5, first=True),
+    )
+
+
+@every_method
+def test_the_share_is_the_mean_over_views_of_the_votes_within_each(method: SelectionMethod) -> None:
+    found = Candidate(GRIDS[0], (Finding(0, 3, -1.0), Finding(2, 1, -1.0)), score=0.0)
+    # 3 of 4 and 1 of 2; the second view was asked and gave another grid, the last one gave nothing.
+    [attempt] = features([found], completions_per_view=(4, 5, 2, 0), method=method)
+    assert attempt.share == pytest.approx((3 / 4 + 1 / 2) / 4)
 
 
 @pytest.mark.parametrize("method", ["product_of_experts", "probmul", "view_count_logprob"])
 def test_rescoring_methods_look_at_log_probabilities_too(method: SelectionMethod) -> None:
-    first, second = features([OFTEN, ONCE], num_views=6, method=method)
+    first, second = features([OFTEN, ONCE], completions_per_view=ONE_EACH, method=method)
     assert first == Features(share=0.5, log_probability=-2.0, lead=3.5, first=True)
     assert second == Features(share=pytest.approx(1 / 6), log_probability=-5.5, lead=-3.5, first=False)
-    [alone] = features([OFTEN], num_views=6, method=method)
+    [alone] = features([OFTEN], completions_per_view=ONE_EACH, method=method)
     assert alone.lead == -2.0 - LEAST_LOG_PROBABILITY
 
 
 @pytest.mark.parametrize("unlikely", [IMPOSSIBLE, UNSCORED])
 def test_what_is_impossible_or_was_not_scored_counts_as_the_least_likely(unlikely: Candidate) -> None:
-    first, second = features([OFTEN, unlikely], num_views=6, method="product_of_experts")
+    first, second = features([OFTEN, unlikely], completions_per_view=ONE_EACH, method="product_of_experts")
     assert second.log_probability == LEAST_LOG_PROBABILITY
     assert (first.lead, second.lead) == (18.0, -18.0)
 
@@ -137,8 +147,9 @@ def test_methods_of_a_family_share_coefficients() -> None:
     }
     packaged = calibration()
     for method, family in families.items():
-        expected = packaged.of(family).confidences(features([OFTEN, ONCE], num_views=6, method=method))
-        assert confidences([OFTEN, ONCE], num_views=6, method=method) == expected
+        seen_of_both = features([OFTEN, ONCE], completions_per_view=ONE_EACH, method=method)
+        expected = packaged.of(family).confidences(seen_of_both)
+        assert confidences([OFTEN, ONCE], completions_per_view=ONE_EACH, method=method) == expected
 
 
 def test_the_packaged_coefficients_never_count_evidence_against_an_attempt() -> None:

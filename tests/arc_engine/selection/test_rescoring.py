@@ -25,8 +25,7 @@ BY_HAND = Tally(
         candidate(C, {3: -4.0, 4: None}),
     ),
     {},
-    num_completions=5,
-    num_views=NUM_VIEWS,
+    completions_per_view=(1, 1, 1, 1, 1, 0),
 )
 
 
@@ -50,7 +49,7 @@ def test_view_count_logprob_is_the_number_of_views_and_the_mean() -> None:
 
 def test_a_finding_whose_probability_is_unknown_adds_nothing_to_probmul() -> None:
     found = candidate(A, {0: -1.0, 1: None}, view_scores=(-1.0,))
-    assert scores(Tally((found,), {}, 2, NUM_VIEWS), "probmul") == {A: 4.0}
+    assert scores(Tally((found,), {}, (1, 1, 0, 0, 0, 0)), "probmul") == {A: 4.0}
 
 
 @dataclass

@@ -16,6 +16,7 @@ from arc_engine.settings import RESCORING, SelectionMethod
 from tests.arc_engine.selection.tallies import (
     GRIDS,
     NUM_VIEWS,
+    ONE_EACH,
     VIEWS,
     candidate,
     many_readings,
@@ -83,7 +84,7 @@ def test_a_candidate_keeps_everything_but_its_score(tally: Tally, method: Select
 def test_candidates_that_a_method_finds_equal_come_in_one_order(order: list[int], method: SelectionMethod) -> None:
     same = {"view_scores": (-1.0, -1.0)}
     equal = (candidate(GRIDS[3], {0: -2.0}, **same), *(candidate(grid, {1: -2.0}, **same) for grid in GRIDS[:2]))
-    tally = Tally(tuple(equal[place] for place in order), {}, num_completions=3, num_views=NUM_VIEWS)
+    tally = Tally(tuple(equal[place] for place in order), {}, completions_per_view=(1, 2, 0, 0, 0, 0))
     assert ranking(tally, method) == [GRIDS[3], GRIDS[0], GRIDS[1]]  # the identity's, then the lesser grid
     assert len({found.score for found in chosen(tally, method).candidates}) == 1
 
@@ -130,17 +131,17 @@ def test_a_view_that_finds_a_candidate_impossible_puts_it_behind_all_that_are_po
     often = candidate(GRIDS[0], dict.fromkeys(range(NUM_VIEWS), -0.1), view_scores=(-0.1, -math.inf))
     once = candidate(GRIDS[1], {1: -9.0}, view_scores=(-90.0, -90.0))
     never_scored = candidate(GRIDS[2], dict.fromkeys(range(NUM_VIEWS), -0.1))
-    tally = Tally((often, never_scored, once), {}, num_completions=13, num_views=NUM_VIEWS)
+    tally = Tally((often, never_scored, once), {}, completions_per_view=(2, 3, 2, 2, 2, 2))
     assert ranking(tally, method) == [GRIDS[1], GRIDS[0], GRIDS[2]]
 
 
 @every_method
 def test_one_candidate_gives_one_attempt_and_none_gives_none(method: SelectionMethod) -> None:
     only = candidate(GRIDS[1], {0: -1.0, 2: -1.5}, view_scores=(-1.0, -1.0))
-    attempts = chosen(Tally((only,), {}, num_completions=6, num_views=NUM_VIEWS), method).attempts
+    attempts = chosen(Tally((only,), {}, ONE_EACH), method).attempts
     assert (attempts.attempt_1, attempts.attempt_2) == (GRIDS[1], None)
     assert 0 < attempts.confidence < 1
     assert attempts.confidences == (attempts.confidence, 0.0)
-    nothing = chosen(Tally((), {}, num_completions=6, num_views=NUM_VIEWS), method)
-    assert nothing == Selection((), Attempts(None, None, (0.0, 0.0)))
+    nothing = chosen(Tally((), {}, ONE_EACH), method)
+    assert nothing == Selection((), Attempts(None, None, (0.0, 0.0)), ONE_EACH)
     assert nothing.attempts.confidence == 0.0
