@@ -28,6 +28,9 @@ class RememberingSampler:
     def start(self, *, lora_rank: int = 0) -> None:
         self._sampler.start(lora_rank=lora_rank)
 
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:
+        return self._sampler.max_positions(base=base, lora_rank=lora_rank)
+
     def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
         self.sample_s += _ask(requests, self.samples, lambda request: self._sampler.sample([request], base=base))
         return [self.samples[request] for request in requests]

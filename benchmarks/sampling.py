@@ -14,7 +14,6 @@ import argparse
 import os
 import shlex
 import sys
-import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
@@ -53,14 +52,13 @@ def main() -> None:
     tasks = TaskSource(
         source=arguments.source, exclude=tuple(arguments.exclude), limit=arguments.tasks, shortest=True
     ).load()
-    begun = time.perf_counter()
     records = _measure_all(tasks, plan=plan, folder=folder, num_workers=arguments.workers)
     document = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks.sampling", *sys.argv[1:]]),
         "machine": machine(),
         "versions": versions(),
-        "figures": {**figures(records), "num_workers": arguments.workers, "wall_s": round(time.perf_counter() - begun)},
+        "figures": {**figures(records), "num_workers": arguments.workers},
         "plan": {
             "base": arguments.model.name,
             "source": arguments.source,

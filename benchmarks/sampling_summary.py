@@ -58,14 +58,23 @@ def any_token(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How much was measured, and what adapting took."""
+    """How much was measured, and what adapting took. `measured_s` are the seconds of all tasks together, whether one run
+    measured them or several did; failed tasks, and what no column shows, are not in it."""
     adapted = [task for task in tasks if task["error"] is None]
     return {
         "num_tasks": len(tasks),
         "num_test_inputs": sum(task["num_inputs"] for task in adapted),
         "num_not_adapted": len(tasks) - len(adapted),
         "adapt_s": _mean([task["adapt_s"] for task in adapted]),
+        "measured_s": round(sum(map(_seconds, adapted))),
     }
+
+
+def _seconds(task: dict[str, Any]) -> float:
+    answered = [one for one in task["samplers"].values() if one["error"] is None]
+    any_token_s = task["any_token"].get("sample_s", 0.0)
+    total: float = task["adapt_s"] + sum(one["sample_s"] + one["score_s"] for one in answered) + any_token_s
+    return total
 
 
 def _row(tasks: Sequence[dict[str, Any]], *, sampler: str, selector: str) -> dict[str, Any]:

@@ -99,10 +99,14 @@ def in_working_order(cells: Sequence[CellFields], seeds: Sequence[int]) -> Itera
 
 
 def _engine(settings: SolveSettings) -> tuple[object, ...]:
-    """What jobs have in common that can follow one another without anything being loaded anew."""
+    """What jobs have in common that can follow one another without anything being loaded anew.
+
+    It is finer than what jobs need to be answered together (`jobs.repositories.claimable`), so that packs are full.
+    """
     adaptation = settings.adaptation or AdaptationSettings()  # without one: the base that new adapters start from
     on_unmerged_base = adaptation.start == "continue"
-    return settings.base_model, settings.sampling.backend, on_unmerged_base, adaptation.precision
+    sampling = settings.sampling
+    return settings.base_model, sampling.backend, sampling.method == "dfs", on_unmerged_base, adaptation.precision
 
 
 def _rank(settings: SolveSettings) -> int:

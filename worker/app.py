@@ -25,6 +25,7 @@ from jobs.database import make_engine, make_session_factory, transaction
 from jobs.doorbells import ADAPT, PREPARE, SAMPLE, Doorbell, celery_app, relay_outbox
 from jobs.errors import BrokerUnavailable
 from jobs.repositories import ClaimRepository
+from worker.claiming import claim_pack
 from worker.logs import configure_logs
 from worker.pipeline import adapt_job, sample_jobs
 from worker.preparing import prepare
@@ -70,27 +71,19 @@ def adapt(job_id: str) -> None:
 def sample(job_id: str) -> None:
     """Claims the adapted job that has waited longest, with others that can be answered by the same call, and answers
     their tasks."""
-    with transaction(sessions) as session:
-        pack = _sampling_pack(ClaimRepository(session))
+    pack = claim_pack(sessions, owner=owner, config=config)
     if not pack:
         log.info("nothing to claim", rung_for=job_id)
         return
-    sample_jobs([_record(claimed) for claimed in pack], workshop=workshop)
-    _ring_on(pack)
+    with bound_contextvars(job_ids=[str(claimed.claim.job_id) for claimed in pack]):
+        sample_jobs([_record(claimed) for claimed in pack], workshop=workshop)
+        _ring_on(pack)
 
 
 @app.task(name=PREPARE)
 def prepare_base_model(name: str) -> None:
     """Looks at a base model that was registered, and merges its adapter into it."""
     prepare(name, sessions=sessions, bases=workshop.bases)
-
-
-def _sampling_pack(claims: ClaimRepository) -> list[ClaimedJob]:
-    first = claims.claim_for_sampling(None, owner=owner, lease_s=config.lease_s)
-    if first is None:
-        return []
-    more = claims.claim_more_for_sampling(first, limit=config.sample_pack - 1, owner=owner, lease_s=config.lease_s)
-    return [first, *more]
 
 
 def _record(claimed: ClaimedJob) -> JobRecord:

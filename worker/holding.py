@@ -19,7 +19,8 @@ log = structlog.get_logger()
 class Held:
     """Keeps a job's lease while the `with` block runs, and turns whatever ends the block into the job's next state.
 
-    Several may be held together, for one call to the sampler; the time of a job counts for each of them.
+    Several may be held together, for one call to the sampler; the time of a job counts for each of them. Where that is
+    not enough nobody knows which of them it is due to: they go back to the queue, each to be sampled alone.
     """
 
     def __init__(self, record: JobRecord, *, workshop: Workshop, num_together: int = 1) -> None:
@@ -28,8 +29,9 @@ class Held:
             record,
             timeout_s=workshop.job_timeout_s * num_together,  # waiting for the others is not the job's own doing
             shutting_down=workshop.shutting_down,
-            interrupt=workshop.models.close,
+            interrupt=workshop.models.interrupt,
         )
+        self._is_alone = num_together == 1
         self.is_over = False
         """Whether its end, or its way back to the queue, needs no more writing."""
 
@@ -44,6 +46,15 @@ class Held:
         if error is not None:
             self.end(error)
         return isinstance(error, Exception)
+
+    def may_go_on(self) -> bool:
+        """Whether there is no reason to stop; if there is one, the job is let go of now."""
+        if self.is_over:
+            return False
+        reason = self.lease.check()
+        if reason is not None:
+            self.end(_LetGo(reason))
+        return reason is None
 
     @contextmanager
     def on_its_own(self) -> Iterator[None]:
@@ -80,6 +91,8 @@ class Held:
                 self.record.release()
             case StopReason.LEASE_LOST:
                 log.warning("lease lost; dropping what we have")
+            case StopReason.DEADLINE if not self._is_alone:
+                self.record.release(alone=True)
             case StopReason.DEADLINE:
                 self.record.fail("timed_out", "the job took longer than this installation allows")
             case None:
@@ -88,10 +101,20 @@ class Held:
 
 
 def note_interruption(pack: Sequence[Held]) -> None:
-    """If one job of the pack could not wait for the end of their call, the others are not to blame for what it did."""
-    if any(held.lease.check() in URGENT for held in pack):
-        for held in pack:
-            held.lease.stop(StopReason.INTERRUPTED)
+    """If one job of the pack could not wait for the end of their call, the others are not to blame for what it did.
+
+    The deadline is the call's, so that one that has passed it has passed it for all.
+    """
+    going = [held for held in pack if not held.is_over]
+    reasons = {held.lease.check() for held in going}
+    if not reasons & URGENT:
+        return
+    for held in going:
+        held.lease.stop(StopReason.DEADLINE if StopReason.DEADLINE in reasons else StopReason.INTERRUPTED)
+
+
+class _LetGo(Exception):
+    """There is a reason to stop."""
 
 
 def _cause(error: BaseException) -> tuple[str, str]:

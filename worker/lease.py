@@ -70,9 +70,10 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Renews no more; harmless when that is so already."""
+        """Renews no more; harmless when that is so already, or never began."""
         self._released.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     @property
     def renewing(self) -> bool:

@@ -53,22 +53,33 @@ def sample_jobs(records: Sequence[JobRecord], *, workshop: Workshop) -> None:
 
     The jobs are ones that one call to the sampler can answer. What goes wrong with one of them ends that one alone.
     """
+    pack = [Held(record, workshop=workshop, num_together=len(records)) for record in records]
     with ExitStack() as stack:
-        pack = [stack.enter_context(Held(record, workshop=workshop, num_together=len(records))) for record in records]
-        seats: list[Seat] = []
-        for held in pack:
-            with held.on_its_own():
-                job = held.record.job
-                adapter = stack.enter_context(fetched(job, workshop=workshop))
-                seats.append(Seat(held, Assignment(job.task, job.settings, adapter)))
-        for seat, found, sample_s in answered(seats, workshop=workshop):
-            with seat.held.on_its_own():
-                seat.held.record.finish_sampling(
-                    candidates=found.candidates,
-                    results=results_of(found, seat.held.record.job),
-                    usage={"sample_s": sample_s, **usage_of(found)},
-                )
-                seat.held.is_over = True
+        try:
+            for held in pack:
+                stack.enter_context(held)
+            for seat, found, sample_s in answered(_seats(pack, stack, workshop=workshop), workshop=workshop):
+                with seat.held.on_its_own():
+                    seat.held.record.finish_sampling(
+                        candidates=found.candidates,
+                        results=results_of(found, seat.held.record.job),
+                        usage={"sample_s": sample_s, **usage_of(found)},
+                    )
+                    seat.held.is_over = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, no job of the pack is left without its end
+            for held in pack:
+                held.end(error)
+
+
+def _seats(pack: Sequence[Held], stack: ExitStack, *, workshop: Workshop) -> list[Seat]:
+    """Those that the sampler can be asked about, their adapters unpacked until the stack is closed."""
+    seats: list[Seat] = []
+    for held in pack:
+        with held.on_its_own():
+            job = held.record.job
+            adapter = stack.enter_context(fetched(job, workshop=workshop))
+            seats.append(Seat(held, Assignment(job.task, job.settings, adapter)))
+    return seats
 
 
 def _adapter(

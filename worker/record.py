@@ -98,8 +98,8 @@ class JobRecord:
         with transaction(self.sessions) as session:
             ClaimRepository(session).cancel(self.claim)
 
-    def release(self) -> Phase:
-        """Gives the job back unfinished, for another worker to take."""
+    def release(self, *, alone: bool = False) -> Phase:
+        """Gives the job back unfinished, for another worker to take; with `alone`, to be sampled by itself."""
         self.closing = True
         with transaction(self.sessions) as session:
-            return ClaimRepository(session).release(self.claim)
+            return ClaimRepository(session).release(self.claim, alone=alone)

@@ -3,15 +3,22 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from arc_engine.errors import EngineError
+import structlog
+
+from arc_engine.errors import EngineError, SamplerFailed
+from arc_engine.sampling.protocol import Sampled, Sampler, SampleRequest, Scored, ScoreRequest
 from arc_engine.scoring import score
 from arc_engine.solving import Answer, Assignment, answer_all
 from jobs.claims import ClaimedJob
 from worker.holding import Held, note_interruption
+from worker.lease import URGENT
 from worker.preparing import base_folder
 from worker.workshop import Workshop
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +32,25 @@ class Seat:
 def answered(seats: Sequence[Seat], *, workshop: Workshop) -> list[tuple[Seat, Answer, float]]:
     """The answers, each with its share of the call's seconds: a job that generated more tokens has the larger one.
 
-    Jobs that could not be answered have been ended.
+    Jobs that could not be answered, or are not to be any more, have been ended.
     """
+    return _answered(seats, pack=[seat.held for seat in seats], workshop=workshop)
+
+
+def _answered(seats: Sequence[Seat], *, pack: Sequence[Held], workshop: Workshop) -> list[tuple[Seat, Answer, float]]:
+    seats = [seat for seat in seats if seat.held.may_go_on()]
     if not seats:
         return []
-    pack, started = [seat.held for seat in seats], time.monotonic()
+    started = time.monotonic()
     try:
-        found = _ask(seats, workshop=workshop)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the jobs' records are where it belongs
+        found = _ask(seats, pack=pack, workshop=workshop)
+    except Exception as error:
         note_interruption(pack)
-        for held in pack:
-            held.end(error)
+        if len(seats) > 1 and not isinstance(error, EngineError) and not _is_urgent(pack):
+            log.warning("a fault that may be one job's; each is asked about alone", exc_info=error)
+            return [found for seat in seats for found in _answered([seat], pack=pack, workshop=workshop)]
+        for seat in seats:
+            seat.held.end(error)
         return []
     seconds = time.monotonic() - started
     note_interruption(pack)
@@ -80,12 +95,43 @@ def usage_of(found: Answer) -> dict[str, Any]:
     }
 
 
-def _ask(seats: Sequence[Seat], *, workshop: Workshop) -> list[Answer | EngineError]:
+class _Interruptible:
+    """The pack's sampler. An interrupt ends the call that is under way, so none is begun after it either."""
+
+    def __init__(self, sampler: Sampler, pack: Sequence[Held]) -> None:
+        self._sampler = sampler
+        self._pack = pack
+
+    def start(self, *, lora_rank: int = 0) -> None:
+        self._sampler.start(lora_rank=lora_rank)
+
+    def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
+        self._check()
+        return self._sampler.sample(requests, base=base)
+
+    def score(self, requests: Sequence[ScoreRequest], *, base: Path) -> list[Scored]:
+        self._check()
+        return self._sampler.score(requests, base=base)
+
+    def close(self) -> None:
+        self._sampler.close()
+
+    def _check(self) -> None:
+        if _is_urgent(self._pack):
+            raise SamplerFailed("the worker is letting go of the jobs")
+
+
+def _is_urgent(pack: Sequence[Held]) -> bool:
+    """Whether a job that is still held cannot wait for the end of a call."""
+    return any(held.lease.check() in URGENT for held in pack if not held.is_over)
+
+
+def _ask(seats: Sequence[Seat], *, pack: Sequence[Held], workshop: Workshop) -> list[Answer | EngineError]:
     first = seats[0].held.record  # what is asked of it here is the same for all of them
     reading = workshop.models.reading(base_folder(first, bases=workshop.bases))
     return answer_all(
         [seat.assignment for seat in seats],
-        sampler=workshop.models.sampler(reading.folder, settings=first.job.settings.sampling),
+        sampler=_Interruptible(workshop.models.sampler(reading.folder, settings=first.job.settings.sampling), pack),
         tokenizer=reading.tokenizer,
         base=reading.folder,
         max_positions=reading.max_positions,

@@ -31,6 +31,7 @@ class WarmModels:
         self._base: LoadedBase | None = None
         self._reading: BaseReading | None = None
         self._samplers: dict[tuple[Path, Backend], Sampler] = {}
+        self._in_use: tuple[Path, Backend] | None = None
         self._lock = threading.Lock()  # close() comes from the thread that handles the shutdown signal
 
     def base(self, folder: Path, *, precision: Precision = "auto") -> LoadedBase:
@@ -59,7 +60,14 @@ class WarmModels:
                 self._samplers.pop(other).close()
             if wanted not in self._samplers:
                 self._samplers[wanted] = make_sampler(wanted[1], base=folder, load=self.base, options=self._vllm)
+            self._in_use = wanted
             return self._samplers[wanted]
+
+    def interrupt(self) -> None:
+        """Ends the sampler that was asked for last, and with it what it is doing; others are idle and stay warm."""
+        with self._lock:
+            if self._in_use in self._samplers:
+                self._samplers.pop(self._in_use).close()
 
     def close(self) -> None:
         """Ends the samplers, in mid-request if need be."""

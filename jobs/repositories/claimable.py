@@ -37,10 +37,14 @@ def seen_to_elsewhere() -> Exists:
 
 
 def answered_together_with(job_id: UUID) -> Exists:
-    """Whether one call to a sampler can answer the job together with that one: same model in memory, same backend."""
+    """Whether one call to a sampler can answer the job together with that one: same model in memory, same backend.
+
+    A job that was taken from a lost worker, or from a call that took too long, is answered alone: if it is to blame,
+    no other job pays for it again.
+    """
     other = aliased(Job)
     same = [mine.is_not_distinct_from(its) for mine, its in zip(_needs(Job), _needs(other), strict=True)]
-    return exists().where(other.id == job_id, and_(*same))
+    return exists().where(other.id == job_id, Job.requeues == 0, other.requeues == 0, and_(*same))
 
 
 def _needs(job: Any) -> tuple[ColumnElement[Any], ...]:  # noqa: ANN401 - Job, or an alias of it

@@ -205,9 +205,14 @@ class ClaimRepository(Repository):
         move(self._session, job, Phase.CANCELLED)
         self._leave_common(claim, job)
 
-    def release(self, claim: Claim) -> Phase:
-        """Gives the job back unfinished, because this worker shuts down. Does not count as a lost worker."""
+    def release(self, claim: Claim, *, alone: bool = False) -> Phase:
+        """Gives the job back unfinished: this worker shuts down, or was interrupted for the sake of another job.
+
+        That does not count as a lost worker. With `alone` it does, because the job may be to blame; it is then sampled
+        by itself.
+        """
         job = self._held(claim)
+        job.requeues += alone
         job.step = 0 if claim.phase is Phase.ADAPTING else job.step
         self._hand_on(job, WAITING_PHASE[claim.phase], event="released")
         self._leave_common(claim, job)

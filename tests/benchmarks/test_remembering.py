@@ -30,6 +30,9 @@ class CountingSampler:
     def start(self, *, lora_rank=0):
         pass
 
+    def max_positions(self, *, base, lora_rank=0):
+        return None
+
     def sample(self, requests, *, base):
         self.num_calls += 1
         return [

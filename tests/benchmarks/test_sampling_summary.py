@@ -57,4 +57,10 @@ def test_figures_count_all_tasks():
         "num_test_inputs": 2,
         "num_not_adapted": 1,
         "adapt_s": 30.0,
+        "measured_s": 2 * (30 + len(SAMPLERS) * (2 + 1) + 4),
     }
+
+
+def test_what_failed_has_no_seconds():
+    without = {**task(greedy={"error": "task_too_long"}), "any_token": {"error": "sampler_failed"}}
+    assert figures([without])["measured_s"] == 30 + (len(SAMPLERS) - 1) * (2 + 1)

@@ -22,7 +22,7 @@ def made_up_sampling(tasks):
         "command": "python -m benchmarks.sampling",
         "machine": {"cpu": "Abacus", "cores": 2, "memory_gib": 8.0, "gpu": None},
         "versions": {"python": "3.11.1"},
-        "figures": {**figures(tasks), "num_workers": 2, "wall_s": 60},
+        "figures": {**figures(tasks), "num_workers": 2},
         "plan": {"base": "m", "source": "s", "excluded": [], "steps": 1, "num_views": 2, "max_nodes": 5000, "seed": 0},
         "rows": rows(tasks),
         "grid_tokens_only": any_token(tasks),
