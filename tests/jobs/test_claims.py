@@ -332,6 +332,13 @@ def test_a_released_job_waits_again_and_is_rung_for(database: SessionFactory, ph
         assert session.scalars(select(OutboxRow.queue).where(OutboxRow.sent_at.is_(None))).all() == [queue]
 
 
+def test_a_job_released_to_be_alone_counts_as_lost_once(database: SessionFactory):
+    claim = _claim_in(database, Phase.SAMPLING)
+    with transaction(database) as session:
+        assert ClaimRepository(session).release(claim, alone=True) is Phase.ADAPTED
+    assert (read_job(database, claim.job_id).phase, read_job(database, claim.job_id).requeues) == (Phase.ADAPTED, 1)
+
+
 def test_a_released_job_that_should_be_cancelled_is(database: SessionFactory):
     (job_id,) = submit_jobs(database)
     claim = claim_adapting(database, job_id)

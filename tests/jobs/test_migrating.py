@@ -211,9 +211,25 @@ def test_an_older_worker_can_do_jobs_with_todays_defaults_but_none_that_ask_for_
     assert stored_settings(old_engine, "sampling") == [OLD_SAMPLING] * 2
     assert stored_settings(old_engine, "selection") == [{"method": "vote"}] * 2
     upgrade(old_engine)
-    store_settings(old_engine, {**defaults, "sampling": {**defaults["sampling"], "max_nodes": 7, "time_budget_s": 1.5}})
+    asked = {"max_nodes": 7, "time_budget_s": 1.5}
+    store_settings(old_engine, {**defaults, "sampling": {**defaults["sampling"], **asked}})
     move_to(old_engine, "0004")
-    assert stored_settings(old_engine, "sampling") == [{**OLD_SAMPLING, "max_nodes": 7, "time_budget_s": 1.5}] * 2
+    assert stored_settings(old_engine, "sampling") == [{**OLD_SAMPLING, **asked}] * 2
+    upgrade(old_engine)
+    kept = {**defaults["sampling"], **asked, "grid_tokens_only": False, "when_too_long": "fail"}
+    assert stored_settings(old_engine, "sampling") == [kept] * 2
+
+
+@pytest.mark.parametrize("sampling", [{}, {"num_views": 3}])
+def test_settings_that_say_little_are_valid_through_both_ways(old_engine: Engine, sampling: dict[str, object]):
+    move_to(old_engine, "0004")
+    store_settings(old_engine, {"sampling": sampling})
+    for move in (lambda: upgrade(old_engine), lambda: move_to(old_engine, "0004")):
+        move()
+        with old_engine.connect() as connection:
+            stored = connection.scalars(text("SELECT settings FROM jobs")).first()
+        assert SolveSettings.model_validate(stored)
+    assert stored_settings(old_engine, "sampling") == [sampling] * 2
 
 
 def test_candidates_keep_their_votes_through_both_ways(old_engine: Engine):

@@ -8,10 +8,10 @@ import pytest
 from arc_engine.settings import SolveSettings
 from jobs.claims import ClaimedJob
 from jobs.database import SessionFactory, transaction
-from jobs.repositories import BaseModelRepository, ClaimRepository
+from jobs.repositories import BaseModelRepository, ClaimRepository, ReaperRepository
 from jobs.states import Phase
 from jobs.submission import submit
-from tests.fixtures.records import LEASE_S, OWNER, a_task, claim_adapting, finish_adapting, read_job
+from tests.fixtures.records import EXPIRED, LEASE_S, OWNER, a_task, claim_adapting, finish_adapting, read_job
 
 
 def adapted(database: SessionFactory, settings: dict[str, Any] | None = None, *, num_jobs: int = 1) -> list[UUID]:
@@ -85,6 +85,32 @@ def test_only_jobs_for_the_same_sampler_with_the_same_model_are_taken(
     [first], [second] = adapted(database, settings), adapted(database, other)
     assert claimed_with(database, first) == ([second] if together else [])
     assert read_job(database, second).phase is (Phase.SAMPLING if together else Phase.ADAPTED)
+
+
+def give_back_to_be_alone(database: SessionFactory, job_id: UUID) -> None:
+    with transaction(database) as session:
+        claims = ClaimRepository(session)
+        claims.release(claim(claims, job_id).claim, alone=True)
+
+
+@pytest.mark.parametrize("troubled", [0, 1])
+def test_a_job_that_was_in_trouble_is_neither_joined_nor_taken_along(database: SessionFactory, troubled: int):
+    jobs = adapted(database, num_jobs=3)
+    give_back_to_be_alone(database, jobs[troubled])
+    assert claimed_with(database, jobs[0]) == ([] if troubled == 0 else [jobs[2]])
+
+
+def test_jobs_whose_worker_died_are_taken_one_by_one(database: SessionFactory):
+    jobs = adapted(database, num_jobs=3)
+    with transaction(database) as session:
+        claims = ClaimRepository(session)
+        first = claims.claim_for_sampling(jobs[0], owner=OWNER, lease_s=EXPIRED)
+        assert first is not None
+        assert len(claims.claim_more_for_sampling(first, limit=2, owner=OWNER, lease_s=EXPIRED)) == 2
+    with transaction(database) as session:
+        ReaperRepository(session).reclaim_expired(max_attempts=2)
+    assert [read_job(database, job_id).phase for job_id in jobs] == [Phase.ADAPTED] * 3
+    assert claimed_with(database, jobs[0]) == []
 
 
 def test_a_base_model_that_was_registered_anew_is_another_one(database: SessionFactory):

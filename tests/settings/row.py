@@ -17,6 +17,7 @@ GIVEN: Final[Mapping[str, Any]] = {
     "sampling.backend": "torch",
     "sampling.num_views": 2,
     "sampling.max_new_tokens": 8,
+    "selection.method": "vote",
 }
 """What every run is given, on top of the defaults: small enough to run in a moment."""
 

@@ -1,5 +1,6 @@
 """Rows of settings that say how answers are sampled, and how two of them are selected."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,10 +10,12 @@ from tests.settings.row import ANSWERING, NUM_ANSWERS, Row
 
 DRAWN: Final[Mapping[str, Any]] = {
     "sampling.method": "sample",
-    "sampling.temperature": 1.0,
+    "sampling.temperature": 2.0,
     "sampling.samples_per_view": 16,
 }
 """Enough that some of what the model says are grids, and candidates differ."""
+AT_RANDOM: Final[Mapping[str, Any]] = {**DRAWN, "sampling.samples_per_view": 4}
+"""What a random model says is then short and long, with and without the likeliest tokens."""
 SEARCHED: Final[Mapping[str, Any]] = {"sampling.method": "dfs", "sampling.min_probability": 1e-3}
 RESCORED: Final[Mapping[str, Any]] = {**DRAWN, "selection.method": "product_of_experts"}
 SAID: Final = frozenset({"completions", "log_probabilities"}) | TALLIES | NUM_ANSWERS
@@ -52,14 +55,17 @@ SAMPLING: Final = (
         {"temperature", "log_probabilities", "completions"},
         given={"sampling.method": "sample"},
     ),
-    Row("sampling.top_p", 0.1, {"top_p", "log_probabilities", "completions"}, given={"sampling.method": "sample"}),
+    Row("sampling.top_p", 0.1, {"top_p", "log_probabilities", "completions"}, given=AT_RANDOM),
     Row(
         "sampling.min_probability",
         1e-4,
         {"min_probability", "usage.num_completions"},
-        given=SEARCHED,
+        given={**SEARCHED, "sampling.min_probability": 0.3},
         may=SAID,
-        check=lambda before, after: after["usage.num_completions"] > before["usage.num_completions"],
+        check=lambda before, after: (
+            before["usage.num_completions"] <= 2 * 3 < after["usage.num_completions"]
+            and min(after["log_probabilities"]) > math.log(1e-4) - 1e-3
+        ),
     ),
     Row(
         "sampling.max_nodes",
@@ -80,12 +86,19 @@ SAMPLING: Final = (
         "sampling.max_new_tokens",
         4,
         {"max_new_tokens", "log_probabilities", "completions"},
+        given=AT_RANDOM,
+        check=lambda before, after: _longest(before) > 4 >= _longest(after),
     ),
     Row(
         "sampling.grid_tokens_only",
         False,
         {"allowed_tokens", "log_probabilities", "completions"},
-        check=lambda before, after: after["allowed_tokens"] is None and _only(before["allowed_tokens"], before),
+        given=AT_RANDOM,
+        check=lambda before, after: (
+            after["allowed_tokens"] is None
+            and _only(before["allowed_tokens"], before)
+            and not _only(before["allowed_tokens"], after)
+        ),
     ),
     Row(
         "sampling.when_too_long",
@@ -124,13 +137,18 @@ SELECTION: Final = (
     ),
     Row(
         "selection.num_scored",
-        2,
+        1,
         {"answers_per_question", "usage.scored_answers", "candidates"},
         given=RESCORED,
         may={"attempts"},
-        check=lambda before, after: after["answers_per_question"] == (2,) and after["usage.scored_answers"] == 16,
+        check=lambda before, after: after["answers_per_question"] == (1,) and after["usage.scored_answers"] == 8,
     ),
 )
+
+
+def _longest(run: Any) -> int:
+    """How many tokens the longest completion has."""
+    return max(len(ids) for ids, _ in run["completions"])
 
 
 def _only(allowed: tuple[int, ...], run: Any) -> bool:

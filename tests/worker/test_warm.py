@@ -70,6 +70,20 @@ def test_closed_samplers_are_not_given_out_again(made: list[Made], tmp_path: Pat
     assert (len(made), made[-1].closed) == (3, False)
 
 
+def test_an_interrupt_ends_the_sampler_in_use_and_leaves_the_other_one_warm(made: list[Made], tmp_path: Path):
+    models = WarmModels()
+    models.interrupt()
+    models.sampler(tmp_path, settings=TORCH)
+    models.sampler(tmp_path, settings=VLLM)
+    models.interrupt()
+    models.interrupt()
+    assert [(sampler.backend, sampler.closed) for sampler in made] == [("torch", False), ("vllm", True)]
+    models.sampler(tmp_path, settings=TORCH)
+    models.interrupt()
+    assert made[0].closed
+    assert models.sampler(tmp_path, settings=VLLM) is made[2]
+
+
 def test_engines_get_the_installations_options(made: list[Made], tmp_path: Path):
     options = vllm_options(VllmConfig(kv_cache_gib=2.5, max_num_seqs=32, max_loras=2, request_limit_s=60))
     WarmModels(vllm=options).sampler(tmp_path, settings=VLLM)
