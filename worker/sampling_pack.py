@@ -105,6 +105,10 @@ class _Interruptible:
     def start(self, *, lora_rank: int = 0) -> None:
         self._sampler.start(lora_rank=lora_rank)
 
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:
+        self._check()
+        return self._sampler.max_positions(base=base, lora_rank=lora_rank)
+
     def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
         self._check()
         return self._sampler.sample(requests, base=base)

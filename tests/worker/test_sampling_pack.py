@@ -15,7 +15,7 @@ from jobs.database import transaction
 from jobs.repositories import CandidateRepository, ClaimRepository, EventRepository
 from jobs.states import Phase
 from tests.worker.desk import QUICK, TASK, Desk
-from worker import warm
+from worker import pipeline, warm
 from worker.pipeline import adapt_job, sample_jobs
 from worker.record import JobRecord
 from worker.warm import WarmModels
@@ -39,9 +39,13 @@ class Disturbed:
         self._until_closed = until_closed
         self._closed = threading.Event()
         self.num_requests: list[int] = []
+        self.num_scored = 0
 
     def start(self, *, lora_rank: int = 0) -> None:
         self._sampler.start(lora_rank=lora_rank)
+
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:
+        return self._sampler.max_positions(base=base, lora_rank=lora_rank)
 
     def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
         self.num_requests.append(len(requests))
@@ -51,6 +55,7 @@ class Disturbed:
         return self._sampler.sample(requests, base=base)
 
     def score(self, requests: Sequence[ScoreRequest], *, base: Path) -> list[Scored]:
+        self.num_scored += len(requests)
         return self._sampler.score(requests, base=base)
 
     def close(self) -> None:
@@ -214,13 +219,95 @@ def test_a_sampler_that_fails_fails_them_all(
     ] * 2
 
 
-def test_a_call_that_takes_too_long_fails_its_jobs(
+def test_of_a_call_that_takes_too_long_no_job_has_failed_before_it_was_alone(
+    desk: Desk, new_workshop: Callable[..., Workshop], disturbed: Callable[..., list[Disturbed]]
+):
+    slow, quick = adapted(desk, new_workshop(), QUICK, QUICK)
+    made = disturbed(until_closed=True)
+    impatient = new_workshop(job_timeout_s=0.3, models=WarmModels())
+    sample_jobs(claimed(desk, [slow, quick]), workshop=impatient)
+    assert phases(desk, [slow, quick]) == [Phase.ADAPTED] * 2
+    assert [desk.job(job_id).requeues for job_id in (slow, quick)] == [1, 1]
+    assert [events(desk, job_id)[-1] for job_id in (slow, quick)] == ["released"] * 2
+    sample_jobs(claimed(desk, [slow]), workshop=impatient)
+    assert (desk.job(slow).phase, desk.job(slow).error_code) == (Phase.FAILED, "timed_out")
+    assert [sampler.num_requests for sampler in made] == [[2], [1]]
+    sample_jobs(claimed(desk, [quick]), workshop=new_workshop())
+    assert phases(desk, [quick]) == [Phase.SUCCEEDED]
+
+
+def test_a_fault_of_nobody_knows_which_job_is_looked_for_job_by_job(
+    desk: Desk, new_workshop: Callable[..., Workshop], disturbed: Callable[..., list[Disturbed]]
+):
+    calls = iter([RuntimeError("in the pack"), RuntimeError("alone"), None])
+
+    def fail_twice() -> None:
+        error = next(calls)
+        if error is not None:
+            raise error
+
+    jobs = adapted(desk, new_workshop(), QUICK, QUICK)
+    made = disturbed(fail_twice)
+    sample_jobs(claimed(desk, jobs), workshop=new_workshop(models=WarmModels()))
+    assert [(desk.job(job_id).phase, desk.job(job_id).error_code) for job_id in jobs] == [
+        (Phase.FAILED, "internal_error"),
+        (Phase.SUCCEEDED, None),
+    ]
+    assert "alone" in str(desk.job(jobs[0]).error_message)
+    assert [sampler.num_requests for sampler in made] == [[2, 1, 1]]
+
+
+def test_a_fault_after_which_time_is_up_is_looked_for_no_further(
     desk: Desk, new_workshop: Callable[..., Workshop], disturbed: Callable[..., list[Disturbed]]
 ):
     jobs = adapted(desk, new_workshop(), QUICK, QUICK)
-    disturbed(until_closed=True)
-    sample_jobs(claimed(desk, jobs), workshop=new_workshop(job_timeout_s=0.3, models=WarmModels()))
-    assert [desk.job(job_id).error_code for job_id in jobs] == ["timed_out"] * 2
+    workshop = new_workshop(models=WarmModels())
+
+    def fail_at_shutdown() -> None:
+        workshop.shutting_down.set()
+        raise RuntimeError
+
+    made = disturbed(fail_at_shutdown)
+    sample_jobs(claimed(desk, jobs), workshop=workshop)
+    assert phases(desk, jobs) == [Phase.ADAPTED] * 2
+    assert [sampler.num_requests for sampler in made] == [[2]]
+
+
+def test_a_worker_that_shuts_down_asks_nothing_more(
+    desk: Desk, new_workshop: Callable[..., Workshop], disturbed: Callable[..., list[Disturbed]]
+):
+    jobs = adapted(desk, new_workshop(), QUICK, QUICK)
+    workshop = new_workshop(models=WarmModels())
+    made = disturbed()
+    workshop.shutting_down.set()
+    sample_jobs(claimed(desk, jobs), workshop=workshop)
+    assert phases(desk, jobs) == [Phase.ADAPTED] * 2
+    assert made == []
+
+
+def test_what_was_sampled_is_not_scored_when_the_worker_shuts_down(
+    desk: Desk, new_workshop: Callable[..., Workshop], disturbed: Callable[..., list[Disturbed]]
+):
+    jobs = adapted(desk, new_workshop(), RESCORED, RESCORED)
+    workshop = new_workshop(models=WarmModels())
+    made = disturbed(workshop.shutting_down.set)
+    sample_jobs(claimed(desk, jobs), workshop=workshop)
+    assert phases(desk, jobs) == [Phase.ADAPTED] * 2
+    assert [sampler.num_scored for sampler in made] == [0]
+
+
+def test_a_fault_of_the_workers_own_ends_every_job_of_the_pack(
+    desk: Desk, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("not a job's")
+
+    jobs = adapted(desk, workshop, QUICK, QUICK)
+    monkeypatch.setattr(pipeline, "answered", fail)
+    sample_jobs(claimed(desk, jobs), workshop=workshop)
+    assert [(desk.job(job_id).phase, desk.job(job_id).error_code) for job_id in jobs] == [
+        (Phase.FAILED, "internal_error")
+    ] * 2
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
