@@ -23,6 +23,7 @@ from arc_engine.sampling.wire import (
     SampleJob,
     ScoreJob,
     call_line,
+    parse_num_cached_tokens,
     parse_ready,
     parse_sampled,
     parse_scored,
@@ -34,29 +35,44 @@ log = logging.getLogger(__name__)
 
 ENGINE_COMMAND: Final = (sys.executable, "-m", "arc_engine.sampling.vllm_engine")
 KILL_TAKES_S: Final = 10.0
+BUDGET_MARGIN_S: Final = 60.0
+"""What a job may take besides its time budget: loading its adapter, and the step in which the budget runs out."""
 
 
-class EngineDied(SamplerFailed):
+class EngineLost(SamplerFailed):
+    """The engine process ended, or had to be ended, while we waited for it."""
+
+
+class EngineDied(EngineLost):
     """The engine process ended while we waited for it."""
 
 
-class EngineTimedOut(SamplerFailed):
+class EngineTimedOut(EngineLost):
     """The engine process took longer than its limit and was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait for an engine, in seconds. `request_s` is for one call, however many jobs it is for."""
+    """How long to wait for an engine, in seconds: `request_s` for every job of a call, or its time budget if that is
+    longer."""
 
     startup_s: float = 600.0
     request_s: float = 1800.0
+
+    def of(self, call: Call) -> float:
+        """How long a call may take, in seconds: all of its jobs may have to wait for each other."""
+        if call[0] == "score":
+            return self.request_s * len(call[1])
+        budgets = [job.parameters.time_budget_s for job in call[1]]
+        return sum(self.request_s if b is None else max(self.request_s, b + BUDGET_MARGIN_S) for b in budgets)
 
 
 class EngineProcess:
     """A child process that holds a vLLM engine, from its start to its death; there is no restart here.
 
-    The constructor returns at once. One thread at a time may call `sample` or `score`; `kill` may come from any thread
-    and makes a call that is under way raise `EngineDied`.
+    The constructor returns at once. One thread at a time may call `sample`, `score` or `wait_until_ready`; `kill` may
+    come from any thread and makes a call that is under way raise `EngineDied`. `num_cached_tokens` counts the prompt
+    tokens that calls to sample had from the prefix cache.
     """
 
     def __init__(
@@ -71,7 +87,8 @@ class EngineProcess:
         self.options = options
         self._limits = limits
         self._log_file = log_file
-        self._ready = False
+        self._max_model_len: int | None = None
+        self.num_cached_tokens = 0
         self._process: subprocess.Popen[str] | None = None
         self._failure: OSError | None = None
         self._spawned = threading.Event()
@@ -102,25 +119,35 @@ class EngineProcess:
 
         Raises `EngineDied` and `EngineTimedOut`, and `SamplerFailed` when the start-up fails.
         """
-        return self._call(("sample", tuple(jobs)), lambda line: parse_sampled(line, jobs))
+
+        def parse(line: str) -> list[Sampled]:
+            found = parse_sampled(line, jobs)
+            self.num_cached_tokens += parse_num_cached_tokens(line)
+            return found
+
+        return self._call(("sample", tuple(jobs)), parse)
 
     def score(self, jobs: Sequence[ScoreJob]) -> list[Scored]:
         """The same for jobs to score."""
         return self._call(("score", tuple(jobs)), lambda line: parse_scored(line, jobs))
 
-    def wait_until_ready(self) -> None:
-        """Waits for the end of the start-up. Raises `SamplerFailed` with the reason if it fails."""
-        if self._ready:
-            return
+    def wait_until_ready(self) -> int:
+        """Waits for the end of the start-up; the longest sequence that the engine takes, in tokens.
+
+        Raises `EngineDied`, `EngineTimedOut`, and `SamplerFailed` with the reason that the engine gives.
+        """
+        if self._max_model_len is not None:
+            return self._max_model_len
         elapsed_s = time.monotonic() - self._started_at
         line = self._exchange(None, limit_s=max(0.0, self._limits.startup_s - elapsed_s), what="the start-up")
         try:
             ready = parse_ready(line)
+            self._max_model_len = int(ready["max_model_len"])
         except SamplerFailed as error:
             self.kill()
             raise SamplerFailed(f"the vLLM engine cannot start: {error}; {self._where_to_look()}") from error
-        self._ready = True
-        log.info("vLLM engine ready after %.1f s, max_model_len %s", ready["startup_s"], ready["max_model_len"])
+        log.info("vLLM engine ready after %.1f s, max_model_len %s", ready["startup_s"], self._max_model_len)
+        return self._max_model_len
 
     def kill(self) -> None:
         """Ends the process at once, with all that it started; harmless when it has ended."""
@@ -137,7 +164,7 @@ class EngineProcess:
 
     def _call(self, call: Call, parse: Callable[[str], T]) -> T:
         self.wait_until_ready()
-        line = self._exchange(call_line(call), limit_s=self._limits.request_s, what="the request")
+        line = self._exchange(call_line(call), limit_s=self._limits.of(call), what="the request")
         try:
             return parse(line)
         except SamplerFailed as error:  # after an error of its own it is of no more use

@@ -36,11 +36,18 @@ class DepthFirst:
     """Every completion whose probability is at least `min_probability`, likeliest branch first (the ARChitects, 2024).
 
     There are `1 / min_probability` of them at most. The search of a prompt is cut after `max_nodes` tokens were looked
-    at (None: never).
+    at (None: never). Raises `ValueError` for a probability outside (0, 1], which would never end or find nothing, and
+    for less than one node.
     """
 
     min_probability: float
     max_nodes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_probability <= 1:
+            raise ValueError(f"min_probability is above 0 and at most 1, not {self.min_probability}")
+        if self.max_nodes is not None and self.max_nodes < 1:
+            raise ValueError(f"max_nodes is at least 1, not {self.max_nodes}")
 
 
 Method: TypeAlias = Greedy | Nucleus | DepthFirst
@@ -134,13 +141,21 @@ An answer that the model's context has no room for has `-inf`.
 class Sampler(Protocol):
     """A sampling backend. One call at a time; `close` may come from any thread.
 
-    A request that is refused (`AdapterRefused`, `TaskTooLong` when a prompt fills the context) has its error in the
-    place of its result; the other requests of the call are none the worse for it. Calls raise `SamplerFailed` when the
-    backend itself fails.
+    A request that is refused (`AdapterRefused`, `MethodUnsupported`, `TaskTooLong` when a prompt to continue fills the
+    context), or that the backend alone fails at (`SamplerFailed`), has its error in the place of its result; the other
+    requests of the call are none the worse for it. Calls raise `SamplerFailed` when the backend itself fails.
     """
 
     def start(self, *, lora_rank: int = 0) -> None:
         """Begins starting up for adapters of up to `lora_rank` and returns at once; harmless when already started."""
+        ...
+
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:
+        """The longest sequence, in tokens, that the backend takes; None where that is what the model has positions for.
+
+        Where it has to start up to know, it does so for adapters of up to `lora_rank`, and this raises `SamplerFailed`
+        as a call would.
+        """
         ...
 
     def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:

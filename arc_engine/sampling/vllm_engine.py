@@ -10,9 +10,13 @@ import signal
 import sys
 import threading
 import time
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from arc_engine.sampling.wire import EngineOptions, error_line, parse_call, ready_line, sampled_line, scored_line
+
+if TYPE_CHECKING:
+    from arc_engine.sampling.vllm_generation import Engine
+    from arc_engine.sampling.wire import Call
 
 PR_SET_PDEATHSIG: Final = 1
 
@@ -36,11 +40,19 @@ def main() -> None:
     while True:
         call = parse_call(lines.get())
         try:
-            answer = sampled_line(engine.sample(call[1])) if call[0] == "sample" else scored_line(engine.score(call[1]))
+            answer = _answer(engine, call)
         except Exception as error:  # a job that is refused raises nothing: it has its error in its place
             _send(answers, error_line(error))
             raise  # vLLM does not say which errors it survives
         _send(answers, answer)
+
+
+def _answer(engine: "Engine", call: "Call") -> str:
+    if call[0] == "score":
+        return scored_line(engine.score(call[1]))
+    before = engine.num_cached_tokens
+    results = engine.sample(call[1])
+    return sampled_line(results, num_cached_tokens=engine.num_cached_tokens - before)
 
 
 def _die_with_parent(parent_pid: int) -> None:

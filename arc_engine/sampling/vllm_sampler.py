@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from arc_engine.errors import AdapterRefused, EngineError, MethodUnsupported, SamplerFailed
 from arc_engine.sampling.acceptance import check_adapter
-from arc_engine.sampling.engine_process import ENGINE_COMMAND, EngineDied, EngineProcess, Limits
+from arc_engine.sampling.engine_process import ENGINE_COMMAND, EngineDied, EngineLost, EngineProcess, Limits
 from arc_engine.sampling.protocol import AdapterFolder, DepthFirst, Sampled, SampleRequest, Scored, ScoreRequest
 from arc_engine.sampling.wire import AdapterName, EngineOptions, SampleJob, ScoreJob
 
@@ -44,6 +44,8 @@ DEFAULTS: Final = {
     "OMP_NUM_THREADS": "1",
 }
 """What our own environment may set otherwise."""
+OVERRIDING: Final = frozenset({"VLLM_CPU_KVCACHE_SPACE"})
+"""What would win over the options that engines are started with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,12 @@ class VllmOptions:
 
 
 class VllmSampler:
-    """Samples with vLLM. The engine starts with `start`, is kept between calls, and restarted after a crash.
+    """Samples with vLLM. The engine starts with `start`, is kept between calls, and restarted after a crash or a hang.
 
-    A call during which the engine dies is repeated once on a new engine, and then request by request: one that kills
-    its engine alone has `SamplerFailed` in the place of its result. Where all do, the engine is what is broken, and the
-    call raises. An adapter of higher rank, or another base model, also costs a restart.
+    A call during which the engine dies, or hangs and is killed, is repeated once on a new engine, and then request by
+    request: one that ends its engine alone has `SamplerFailed` in the place of its result. Where all do, the engine is
+    what is broken, and the call raises. An engine that dies while it starts up is replaced once, at no request's
+    expense. An adapter of higher rank, or another base model, also costs a restart.
     """
 
     def __init__(self, base: Path, *, options: VllmOptions | None = None) -> None:
@@ -100,6 +103,11 @@ class VllmSampler:
 
         return self._call(requests, base=base.absolute(), call=call)
 
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:
+        with self._call_lock:
+            rank = lora_rank if lora_rank <= LORA_RANKS[-1] else 0  # what is above is refused, and needs no engine
+            return self._ready_engine(base.absolute(), lora_rank=rank)[1]
+
     def close(self) -> None:
         with self._engine_lock:
             self._closed = True
@@ -112,6 +120,12 @@ class VllmSampler:
         """Process id of the engine, None where there is none."""
         with self._engine_lock:
             return self._engine.pid if self._engine is not None else None
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """How many prompt tokens the engine there is did not have to compute, because they were in its prefix cache."""
+        with self._engine_lock:
+            return self._engine.num_cached_tokens if self._engine is not None else 0
 
     def _call(
         self,
@@ -135,28 +149,58 @@ class VllmSampler:
         call: Callable[[EngineProcess, Sequence[RequestT]], list[T | EngineError]],
     ) -> list[T | EngineError]:
         rank = max(request.adapter.rank if request.adapter else 0 for request in requests)
+        engine, _ = self._ready_engine(base, lora_rank=rank)
         try:
-            return call(self._running_engine(base, lora_rank=rank), requests)
-        except EngineDied as error:
+            return call(engine, requests)
+        except EngineLost as error:
             log.warning("%s; starting another and trying again", error)
+        engine, _ = self._ready_engine(base, lora_rank=rank)
         try:
-            return call(self._running_engine(base, lora_rank=rank), requests)
-        except EngineDied as error:
+            return call(engine, requests)
+        except EngineLost as error:
             if len(requests) == 1:
                 raise
             log.warning("%s; trying every request by itself", error)
+        return self._results_one_by_one(requests, base=base, rank=rank, call=call)
+
+    def _results_one_by_one(
+        self,
+        requests: Sequence[RequestT],
+        *,
+        base: Path,
+        rank: int,
+        call: Callable[[EngineProcess, Sequence[RequestT]], list[T | EngineError]],
+    ) -> list[T | EngineError]:
+        """Results of requests that have ended engines together, the guilty ones' errors in their places."""
         results: list[T | EngineError] = []
         for request in requests:
-            engine = self._running_engine(base, lora_rank=rank)
-            engine.wait_until_ready()  # what ends it before is no request's fault
+            try:
+                engine, _ = self._ready_engine(base, lora_rank=rank)
+            except SamplerFailed as error:  # there is no engine for the rest of them either
+                if self._closed or not results:
+                    raise
+                return results + [error] * (len(requests) - len(results))
             try:
                 results += call(engine, [request])
-            except EngineDied as error:
+            except EngineLost as error:
                 results.append(error)
         last = results[-1]
-        if isinstance(last, EngineDied) and all(isinstance(result, EngineDied) for result in results):
+        if isinstance(last, EngineLost) and all(isinstance(result, EngineLost) for result in results):
             raise last
         return results
+
+    def _ready_engine(self, base: Path, *, lora_rank: int) -> tuple[EngineProcess, int]:
+        """An engine that has started up, and the longest sequence that it takes.
+
+        One that dies before is replaced once: whoever is waiting for it has not even asked yet.
+        """
+        try:
+            engine = self._running_engine(base, lora_rank=lora_rank)
+            return engine, engine.wait_until_ready()
+        except EngineDied as error:
+            log.warning("%s; starting another", error)
+        engine = self._running_engine(base, lora_rank=lora_rank)
+        return engine, engine.wait_until_ready()
 
     def _named(self, adapter: AdapterFolder | None) -> AdapterName | None:
         # vLLM keeps prefixes by adapter name and path: a name that returned with other weights would be answered from
@@ -170,6 +214,7 @@ class VllmSampler:
         with self._engine_lock:
             if self._closed:
                 raise SamplerFailed("the sampler is closed")
+            allowed = _allowed_rank(lora_rank)  # one that is refused must not cost the engine there is
             fits = lora_rank <= self._max_lora_rank and base == self._base
             if self._engine is not None and self._engine.alive and fits:
                 return self._engine
@@ -177,7 +222,7 @@ class VllmSampler:
                 log.info("replacing the vLLM engine: %s", "it died" if fits else f"{base} with rank {lora_rank}")
                 self._engine.close()
                 self._engine = None
-            self._max_lora_rank = max(self._max_lora_rank, _allowed_rank(lora_rank))
+            self._max_lora_rank = max(self._max_lora_rank, allowed)
             self._base = base
             self._engine = self._new_engine()
             return self._engine
@@ -193,11 +238,15 @@ class VllmSampler:
                 kv_cache_gib=options.kv_cache_gib,
                 parent_pid=os.getpid(),
             ),
-            environment={**DEFAULTS, **os.environ, **ENVIRONMENT},
+            environment={**DEFAULTS, **_inherited_environment(), **ENVIRONMENT},
             limits=options.limits,
             log_file=options.log_file,
             command=options.command,
         )
+
+
+def _inherited_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in OVERRIDING}
 
 
 def _refusal(request: SampleRequest | ScoreRequest, *, base: Path) -> EngineError | None:
@@ -208,7 +257,7 @@ def _refusal(request: SampleRequest | ScoreRequest, *, base: Path) -> EngineErro
         if request.adapter is not None:
             _allowed_rank(request.adapter.rank)
             check_adapter(request.adapter, base=base)
-    except AdapterRefused as error:
+    except EngineError as error:  # of the adapter, or of the base model that it is compared with
         return error
     return None
 

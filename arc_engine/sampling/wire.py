@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 from arc_engine.errors import AdapterRefused, EngineError, MethodUnsupported, SamplerFailed, TaskTooLong
 from arc_engine.sampling.protocol import (
     Completion,
-    DepthFirst,
     Greedy,
     Method,
     Nucleus,
@@ -29,7 +28,8 @@ ERRORS: Final[dict[str, type[EngineError]]] = {
     error.code: error for error in (AdapterRefused, TaskTooLong, MethodUnsupported, SamplerFailed)
 }
 """The errors that travel; every other one arrives as `SamplerFailed`."""
-METHODS: Final[dict[str, type[Method]]] = {"greedy": Greedy, "nucleus": Nucleus, "depth_first": DepthFirst}
+METHODS: Final[dict[str, type[Method]]] = {"greedy": Greedy, "nucleus": Nucleus}
+"""The methods that vLLM has; no others travel."""
 
 T = TypeVar("T")
 
@@ -105,9 +105,10 @@ def ready_line(*, max_model_len: int, startup_s: float) -> str:
     return _line({"ready": {"max_model_len": max_model_len, "startup_s": startup_s}})
 
 
-def sampled_line(results: Sequence[Sampled]) -> str:
-    """The answer to a call to sample."""
-    return _line({"results": [_result(found, lambda found: [_samples_fields(s) for s in found]) for found in results]})
+def sampled_line(results: Sequence[Sampled], *, num_cached_tokens: int = 0) -> str:
+    """The answer to a call to sample; so many prompt tokens were in the engine's prefix cache."""
+    fields = [_result(found, lambda found: [_samples_fields(s) for s in found]) for found in results]
+    return _line({"results": fields, "cached": num_cached_tokens})
 
 
 def scored_line(results: Sequence[Scored]) -> str:
@@ -141,6 +142,12 @@ def parse_sampled(line: str, jobs: Sequence[SampleJob]) -> list[Sampled]:
         return found
 
     return _results(line, jobs, samples)
+
+
+def parse_num_cached_tokens(line: str) -> int:
+    """How many prompt tokens were in the prefix cache, of a line that `parse_sampled` takes."""
+    num_cached_tokens: int = _reply(line, "cached")
+    return num_cached_tokens
 
 
 def parse_scored(line: str, jobs: Sequence[ScoreJob]) -> list[Scored]:

@@ -46,9 +46,9 @@ class SamplingSettings(Settings):
         default=20_000,
         ge=1,
         le=10_000_000,
-        description="For method dfs: tokens looked at per view, after which its search is cut; null: no limit. A search "
-        "looks at no more than the answer limit divided by `min_probability`, which is below the default for a "
-        "`min_probability` of 0.1 and a token per cell.",
+        description="For method dfs: tokens looked at per view, after which its search is cut; null: no limit. It "
+        "would end by itself after as many as the answer limit divided by `min_probability`: 9,300 by default, with a "
+        "token per cell.",
     )
     max_new_tokens: int | None = Field(
         default=None, ge=1, le=32_768, description="Answer limit in tokens; unset: what a 30x30 grid needs."

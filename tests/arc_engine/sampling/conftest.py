@@ -1,14 +1,17 @@
 """Adapters on disk, prompts, and transformers as the reference to compare with."""
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from arc_engine.sampling.engine_process import Limits
 from arc_engine.sampling.protocol import AdapterFolder, Prompt
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
+from tests.arc_engine.sampling import scripted_engine
 from tests.arc_engine.sampling.reference import Reference, make_adapter
 
 
@@ -50,3 +53,29 @@ def vllm_sampler(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     sampler.start()
     yield sampler
     sampler.close()
+
+
+@pytest.fixture
+def starts(tmp_path: Path) -> Path:
+    """A folder with a file for every scripted engine that was started."""
+    (tmp_path / "starts").mkdir()
+    return tmp_path / "starts"
+
+
+@pytest.fixture
+def sampler_that(starts: Path, tmp_path: Path) -> Iterator[Callable[..., VllmSampler]]:
+    """Makes samplers whose engines behave as told."""
+    made: list[VllmSampler] = []
+
+    def make(behaviour: str, limits: Limits | None = None) -> VllmSampler:
+        options = VllmOptions(
+            command=(sys.executable, scripted_engine.__file__, behaviour, str(starts)),
+            limits=limits or Limits(),
+            log_file=tmp_path / "engine.log",
+        )
+        made.append(VllmSampler(tmp_path, options=options))
+        return made[-1]
+
+    yield make
+    for sampler in made:
+        sampler.close()

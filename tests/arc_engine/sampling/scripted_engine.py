@@ -1,8 +1,12 @@
 """An engine process that misbehaves as its first argument says, for what a healthy vLLM cannot be made to do.
 
-A prompt that begins with the token `POISON` ends it whatever its behaviour is.
+`start N times` fails to start any more than that.
+
+A prompt that begins with the token `POISON` ends it, and one that begins with `TAR` makes it hang, whatever its
+behaviour is.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,6 +25,8 @@ from arc_engine.sampling.wire import (
 )
 
 POISON = 666
+TAR = 667
+MAX_MODEL_LEN = 100
 
 
 def say(line: str) -> None:
@@ -44,23 +50,32 @@ def main() -> None:
     (folder / f"start-{starts}").touch()
     if behaviour == "hang at start":
         time.sleep(600)
-    if behaviour == "fail at start" or (behaviour == "fail to start again" and starts > 1):
+    if behaviour == "always die at start" or (behaviour == "die at start once" and starts == 1):
+        sys.exit(4)
+    if behaviour == "fail at start" or (behaviour.startswith("start ") and starts > int(behaviour.split()[1])):
         say(error_line(SamplerFailed("no such model")))
         return
-    say(ready_line(max_model_len=100, startup_s=0.0))
+    if behaviour == "tell its environment":
+        (folder / "environment").write_text("\n".join(os.environ))
+    say(ready_line(max_model_len=MAX_MODEL_LEN, startup_s=0.0))
     for line in sys.stdin:
         reply(behaviour, parse_call(line), start=starts)
 
 
 def reply(behaviour: str, call: Call, *, start: int) -> None:
-    if any(ids[:1] == (POISON,) for job in call[1] for ids in prompts(job)):
+    begun_with = {ids[0] for job in call[1] for ids in prompts(job) if ids}
+    if POISON in begun_with:
         sys.exit(5)
+    if TAR in begun_with:
+        time.sleep(600)
     completion = Completion((start,), -1.0, finished=True)
     match behaviour:
         case "die once" if start == 1:
             sys.exit(3)
         case "always die":
             sys.exit(3)
+        case "hang once" if start == 1:
+            time.sleep(600)
         case "hang":
             time.sleep(600)
         case "talk nonsense":
@@ -73,4 +88,5 @@ def reply(behaviour: str, call: Call, *, start: int) -> None:
             say(answer(call, completion))
 
 
-main()
+if __name__ == "__main__":
+    main()

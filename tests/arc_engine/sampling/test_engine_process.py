@@ -1,87 +1,32 @@
-"""The client against engines that die, hang and lie; the real engine is in test_vllm_sampler.py."""
+"""The client and its engine process from start to end; the real engine is in test_vllm_sampler.py."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from arc_engine.errors import AdapterRefused, MethodUnsupported, SamplerFailed
-from arc_engine.sampling.engine_process import EngineDied, EngineTimedOut, Limits
-from arc_engine.sampling.protocol import (
-    AdapterFolder,
-    Completion,
-    DepthFirst,
-    Greedy,
-    Prompt,
-    Question,
-    SampleRequest,
-    Samples,
-    SamplingParameters,
-    ScoreRequest,
-)
+from arc_engine.errors import AdapterRefused, BaseModelError, MethodUnsupported, SamplerFailed
+from arc_engine.sampling.engine_process import Limits
+from arc_engine.sampling.protocol import AdapterFolder, DepthFirst, Prompt, SampleRequest, SamplingParameters
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
-
-POISON = 666  # a prompt that begins so ends any scripted engine
-PROMPTS = (Prompt((1, 2, 3), seed=0), Prompt((1, 2), seed=1))
-GREEDY = SamplingParameters(Greedy(), max_new_tokens=4, stop_token_id=None)
-REQUEST = SampleRequest(PROMPTS, None, GREEDY)
-DEADLY = SampleRequest((Prompt((POISON,), seed=0),), None, GREEDY)
-SCRIPT = Path(__file__).with_name("scripted_engine.py")
-
-
-def eventually(condition: Callable[[], bool], *, within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-@pytest.fixture
-def starts(tmp_path: Path) -> Path:
-    (tmp_path / "starts").mkdir()
-    return tmp_path / "starts"
-
-
-@pytest.fixture
-def sampler_that(starts: Path, tmp_path: Path):
-    made: list[VllmSampler] = []
-
-    def make(behaviour: str, limits: Limits | None = None) -> VllmSampler:
-        options = VllmOptions(
-            command=(sys.executable, str(SCRIPT), behaviour, str(starts)),
-            limits=limits or Limits(),
-            log_file=tmp_path / "engine.log",
-        )
-        made.append(VllmSampler(tmp_path, options=options))
-        return made[-1]
-
-    yield make
-    for sampler in made:
-        sampler.close()
-
-
-def sample(sampler: VllmSampler, base: Path) -> tuple[Samples, ...]:
-    [found] = sampler.sample([REQUEST], base=base)
-    assert isinstance(found, tuple)
-    return found
-
-
-def answer_of_start(number: int, *, num_prompts: int = len(PROMPTS)) -> tuple[Samples, ...]:
-    return (Samples((Completion((number,), -1.0, finished=True),)),) * num_prompts
+from arc_engine.sampling.wire import SampleJob, ScoreJob
+from tests.arc_engine.sampling.scripted_calls import (
+    GREEDY,
+    PROMPTS,
+    REQUEST,
+    answer_of_start,
+    eventually,
+    is_gone,
+    sample,
+)
+from tests.arc_engine.sampling.scripted_engine import MAX_MODEL_LEN
 
 
 def test_the_engine_starts_once_and_is_kept(sampler_that, starts: Path, tmp_path: Path) -> None:
@@ -98,49 +43,6 @@ def test_start_does_not_wait(sampler_that) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_an_engine_that_dies_during_a_request_is_replaced_and_the_request_repeated(
-    sampler_that, tmp_path: Path
-) -> None:
-    assert sample(sampler_that("die once"), tmp_path) == answer_of_start(2)
-
-
-def test_a_second_death_fails_the_request(sampler_that, starts: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineDied, match=r"exit status 3.*engine\.log"):
-        sample(sampler_that("always die"), tmp_path)
-    assert len(list(starts.iterdir())) == 2
-
-
-def test_of_several_requests_only_the_one_that_kills_engines_fails(sampler_that, starts: Path, tmp_path: Path) -> None:
-    sampler = sampler_that("be good")
-    found = sampler.sample([REQUEST, DEADLY, REQUEST], base=tmp_path)
-    # Together twice, then one by one: the third engine does not survive the second request.
-    assert [found[0], found[2]] == [answer_of_start(3), answer_of_start(4)]
-    assert isinstance(found[1], SamplerFailed)
-    assert "exit status 5" in str(found[1])
-    assert sample(sampler, tmp_path) == answer_of_start(4)
-    assert len(list(starts.iterdir())) == 4
-
-
-def test_scoring_isolates_a_deadly_request_as_well(sampler_that, tmp_path: Path) -> None:
-    good = ScoreRequest((Question((1,), ((2,), (3, 4))), Question((1,), ())), None)
-    deadly = ScoreRequest((Question((POISON,), ((2,),)),), None)
-    found = sampler_that("be good").score([deadly, good], base=tmp_path)
-    assert isinstance(found[0], SamplerFailed)
-    assert found[1] == ((-1.0, -1.0), ())
-
-
-def test_where_every_request_kills_the_engine_the_call_fails(sampler_that, starts: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineDied, match="exit status 3"):
-        sampler_that("always die").sample([REQUEST, REQUEST], base=tmp_path)
-    assert len(list(starts.iterdir())) == 4
-
-
-def test_an_engine_that_does_not_start_again_fails_the_call(sampler_that, starts: Path, tmp_path: Path) -> None:
-    with pytest.raises(SamplerFailed, match="no such model"):
-        sampler_that("fail to start again").sample([REQUEST, DEADLY], base=tmp_path)
-    assert len(list(starts.iterdir())) == 2
-
-
 def test_what_vllm_cannot_do_or_take_is_refused_without_an_engine(sampler_that, starts: Path, tmp_path: Path) -> None:
     sampler = sampler_that("be good")
     dfs = SampleRequest(PROMPTS, None, SamplingParameters(DepthFirst(0.1), max_new_tokens=4, stop_token_id=None))
@@ -155,43 +57,58 @@ def test_what_vllm_cannot_do_or_take_is_refused_without_an_engine(sampler_that, 
     assert [type(found[0]), found[1], type(found[2])] == [MethodUnsupported, answer_of_start(1), AdapterRefused]
 
 
+def test_a_rank_that_no_engine_takes_does_not_cost_the_engine_there_is(sampler_that, tmp_path: Path) -> None:
+    sampler = sampler_that("be good")
+    sample(sampler, tmp_path)
+    with pytest.raises(AdapterRefused, match="rank 512 at most"):
+        sampler.start(lora_rank=513)
+    assert sample(sampler, tmp_path) == answer_of_start(1)
+
+
+def test_a_broken_base_is_the_error_of_the_requests_that_have_to_do_with_it(sampler_that, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text("not json")
+    compared = SampleRequest(PROMPTS, AdapterFolder("a", tmp_path, rank=8), GREEDY)
+    refused, answered = sampler_that("be good").sample([compared, REQUEST], base=tmp_path)
+    assert type(refused) is BaseModelError
+    assert answered == answer_of_start(1)
+
+
+def test_an_engine_says_how_long_its_sequences_may_be(sampler_that, starts: Path, tmp_path: Path) -> None:
+    sampler = sampler_that("be good")
+    assert sampler.max_positions(base=tmp_path) == MAX_MODEL_LEN
+    assert sampler.max_positions(base=tmp_path, lora_rank=8) == MAX_MODEL_LEN
+    assert sample(sampler, tmp_path) == answer_of_start(1)
+    assert sampler.max_positions(base=tmp_path, lora_rank=513) == MAX_MODEL_LEN, "which is refused later, by its name"
+    assert len(list(starts.iterdir())) == 1
+
+
+def test_what_would_override_the_options_is_not_passed_on(
+    sampler_that, starts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    sample(sampler_that("tell its environment"), tmp_path)
+    names = (starts / "environment").read_text().split("\n")
+    assert "SOMETHING_ELSE" in names
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" in names
+    assert "VLLM_CPU_KVCACHE_SPACE" not in names
+
+
+def test_a_call_may_take_as_long_as_its_jobs_one_after_the_other() -> None:
+    def job(time_budget_s: float | None) -> SampleJob:
+        return SampleJob(PROMPTS, None, dataclasses.replace(GREEDY, time_budget_s=time_budget_s))
+
+    limits = Limits(request_s=100.0)
+    assert limits.of(("sample", (job(None),))) == 100.0
+    assert limits.of(("sample", (job(None), job(1.0), job(None)))) == 300.0
+    assert limits.of(("sample", (job(None), job(500.0)))) > 100.0 + 500.0
+    assert limits.of(("score", (ScoreJob((), None),) * 4)) == 400.0
+
+
 def test_no_requests_are_no_work(sampler_that, starts: Path, tmp_path: Path) -> None:
     sampler = sampler_that("be good")
     assert sampler.sample([], base=tmp_path) == sampler.score([], base=tmp_path) == []
     assert not list(starts.iterdir())
-
-
-def test_an_engine_killed_between_requests_is_replaced(sampler_that, tmp_path: Path) -> None:
-    sampler = sampler_that("be good")
-    sample(sampler, tmp_path)
-    pid = sampler.engine_pid
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: is_gone(pid))
-    assert sample(sampler, tmp_path) == answer_of_start(2)
-
-
-@pytest.mark.parametrize("behaviour", ["hang", "hang at start"])
-def test_an_engine_that_hangs_is_killed_at_its_limit_and_the_request_fails(
-    behaviour: str, sampler_that, starts: Path, tmp_path: Path
-) -> None:
-    limits = Limits(startup_s=1.0) if behaviour == "hang at start" else Limits(request_s=0.3)
-    sampler = sampler_that(behaviour, limits)
-    sampler.start()
-    pid = sampler.engine_pid
-    with pytest.raises(EngineTimedOut, match="took longer"):
-        sample(sampler, tmp_path)
-    eventually(lambda: is_gone(pid))
-    assert len(list(starts.iterdir())) <= 1
-
-
-def test_a_failing_start_tells_why_and_is_tried_again_only_by_the_next_request(
-    sampler_that, starts: Path, tmp_path: Path
-) -> None:
-    sampler = sampler_that("fail at start")
-    for number in (1, 2):
-        with pytest.raises(SamplerFailed, match="no such model"):
-            sample(sampler, tmp_path)
-        assert len(list(starts.iterdir())) == number
 
 
 def test_a_command_that_does_not_exist_tells_so(tmp_path: Path) -> None:

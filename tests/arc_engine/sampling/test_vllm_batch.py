@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from arc_engine.errors import AdapterRefused
+from arc_engine.errors import AdapterRefused, MethodUnsupported
 from arc_engine.sampling.vllm_batch import Batch, Job, Line
 from arc_engine.sampling.wire import AdapterName
 
@@ -17,10 +17,11 @@ pytestmark = pytest.mark.fast
 
 @dataclass
 class CountingEngine:
-    """Lines have as many tokens to come as their prompt says. Refuses the adapters in `refused`."""
+    """Lines have as many tokens to come as their prompt says, and none below 0. Refuses the adapters in `refused`."""
 
     refused: tuple[int, ...] = ()
     on_step: Callable[[], None] = lambda: None
+    on_load: Callable[[], None] = lambda: None
     lines: dict[str, tuple[int, Any]] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
     loaded: set[int] = field(default_factory=set)
@@ -32,6 +33,7 @@ class CountingEngine:
         if lora_request.number in self.refused:
             raise ValueError("a wrong shape")
         assert lora_request.number not in self.loaded
+        self.on_load()
         self.loaded.add(lora_request.number)
         self.most_loaded = max(self.most_loaded, len(self.loaded))
         self.events.append(("add", lora_request.number))
@@ -46,6 +48,8 @@ class CountingEngine:
 
     def add_request(self, request_id: str, prompt: int, params: None, *, lora_request: Any) -> str:
         assert params is None
+        if prompt < 0:
+            raise ValueError("a length below 0")
         assert request_id not in self.tokens
         self.lines[request_id] = prompt, lora_request
         self.tokens[request_id] = []
@@ -67,7 +71,9 @@ class CountingEngine:
                 del self.lines[request_id]
             completion = SimpleNamespace(token_ids=tuple(self.tokens[request_id]))
             outputs.append(
-                SimpleNamespace(request_id=request_id, outputs=[completion], prompt_logprobs="p", finished=finished)
+                SimpleNamespace(
+                    request_id=request_id, outputs=[completion], num_cached_tokens=length, finished=finished
+                )
             )
         return outputs
 
@@ -81,14 +87,16 @@ def job(*lengths: int, under: int | None = None, time_budget_s: float | None = N
     return Job(lines, None if under is None else adapter(under), time_budget_s=time_budget_s)
 
 
-def run(engine: CountingEngine, *jobs: Job, max_loras: int = 2, clock: Callable[[], float] = lambda: 0.0) -> None:
-    Batch(engine, max_loras=max_loras, lora_request=AdapterName, clock=clock).run(jobs)
+def run(engine: CountingEngine, *jobs: Job, max_loras: int = 2, clock: Callable[[], float] = lambda: 0.0) -> Batch:
+    batch = Batch(engine, max_loras=max_loras, lora_request=AdapterName, clock=clock)
+    batch.run(jobs)
     assert not engine.loaded
     assert not engine.lines
+    return batch
 
 
 def lengths(job: Job) -> list[int | None]:
-    return [output and len(output[0].token_ids) for output in job.outputs]
+    return [output and len(output.token_ids) for output in job.outputs]
 
 
 def test_all_jobs_that_have_room_run_together_and_have_their_own_outputs() -> None:
@@ -96,9 +104,31 @@ def test_all_jobs_that_have_room_run_together_and_have_their_own_outputs() -> No
     jobs = [job(3, 5, under=1), job(4), job(2, 1, under=2)]
     run(engine, *jobs)
     assert [lengths(one) for one in jobs] == [[3, 5], [4], [2, 1]]
-    assert jobs[0].outputs[0][1] == "p"
     assert engine.num_steps == 5
     assert engine.events[:2] == [("add", 1), ("add", 2)]
+
+
+def test_of_an_output_only_what_the_job_keeps_is_left() -> None:
+    numbers = Job([Line(2, None), Line(3, None)], None, keep=lambda index, output: (index, output.num_cached_tokens))
+    run(CountingEngine(), numbers)
+    assert numbers.outputs == [(0, 2), (1, 3)]
+
+
+def test_tokens_of_finished_lines_that_were_cached_are_counted_once() -> None:
+    assert run(CountingEngine(), job(2, 3, under=1), job(4)).num_cached_tokens == 2 + 3 + 4
+
+
+def test_a_request_that_vllm_does_not_take_costs_its_job_alone_and_no_slot() -> None:
+    engine = CountingEngine()
+    jobs = [job(3, -1, 2, under=1), job(2, under=2), job(-1), job(2, under=3)]
+    run(engine, *jobs)
+    for refused in (jobs[0], jobs[2]):
+        assert isinstance(refused.error, MethodUnsupported)
+        assert "a length below 0" in str(refused.error)
+    assert lengths(jobs[0]) == [None] * 3, "what had been added is taken back"
+    assert [lengths(jobs[place]) for place in (1, 3)] == [[2]] * 2
+    assert engine.events[:2] == [("add", 1), ("remove", 1)]
+    assert engine.num_steps == 2
 
 
 def test_a_job_waits_for_a_slot_and_takes_the_first_that_is_free() -> None:
@@ -156,6 +186,18 @@ def test_a_budget_begins_with_the_job_s_turn() -> None:
     run(CountingEngine(on_step=tick), first, second, max_loras=1, clock=lambda: now[0])
     assert lengths(second) == [3]
     assert not second.cut
+
+
+def test_a_budget_does_not_pay_for_loading_the_adapters_of_others() -> None:
+    now = [0.0]
+
+    def tick(seconds: float) -> None:
+        now[0] += seconds
+
+    engine = CountingEngine(on_load=lambda: tick(10.0), on_step=lambda: tick(1.0))
+    hurried = job(3, under=1, time_budget_s=4.0)
+    run(engine, hurried, job(3, under=2), clock=lambda: now[0])
+    assert (lengths(hurried), hurried.cut) == ([3], set())
 
 
 def test_a_budget_that_is_used_up_before_the_first_token_leaves_nothing() -> None:

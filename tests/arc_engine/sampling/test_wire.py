@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from arc_engine.errors import AdapterRefused, EngineError, MethodUnsupported, SamplerFailed, TaskTooLong
 from arc_engine.sampling.protocol import (
     Completion,
-    DepthFirst,
     Greedy,
     Nucleus,
     Prompt,
@@ -25,6 +24,7 @@ from arc_engine.sampling.wire import (
     call_line,
     error_line,
     parse_call,
+    parse_num_cached_tokens,
     parse_ready,
     parse_sampled,
     parse_scored,
@@ -38,10 +38,8 @@ pytestmark = pytest.mark.fast
 ids = st.lists(st.integers(0, 200_000), max_size=5).map(tuple)
 seeds = st.integers(0, 2**31 - 1)
 adapters = st.none() | st.builds(AdapterName, name=st.text(), number=st.integers(1), path=st.text(min_size=1))
-methods = (
-    st.just(Greedy())
-    | st.builds(Nucleus, num_samples=st.integers(1, 3), temperature=st.floats(0.01, 5), top_p=st.floats(0.01, 1))
-    | st.builds(DepthFirst, min_probability=st.floats(1e-4, 1), max_nodes=st.none() | st.integers(1))
+methods = st.just(Greedy()) | st.builds(
+    Nucleus, num_samples=st.integers(1, 3), temperature=st.floats(0.01, 2), top_p=st.floats(0.01, 1)
 )
 parameters = st.builds(
     SamplingParameters,
@@ -133,6 +131,14 @@ def test_options_arrive_as_they_were_sent() -> None:
 def test_errors_arrive_as_what_they_are(sent: Exception, received: type[EngineError]) -> None:
     with pytest.raises(received, match="no"):
         parse_ready(error_line(sent))
+
+
+def test_what_was_cached_arrives() -> None:
+    line = sampled_line([(Samples((Completion((2,), -1.0, finished=True),)),)], num_cached_tokens=256)
+    assert parse_num_cached_tokens(line) == 256
+    assert len(parse_sampled(line, [SAMPLE_JOB])) == 1
+    with pytest.raises(SamplerFailed):
+        parse_num_cached_tokens(scored_line([]))
 
 
 def test_a_greeting_arrives() -> None:
