@@ -16,8 +16,8 @@ class TestAnswer(BaseModel):
     attempt_2: GridModel | None
     confidence: float = Field(
         examples=[0.75],
-        description="Estimated probability that either attempt is right: the sum of `confidences`. For jobs of versions "
-        "that did not say those, the share of completions that gave attempt_1.",
+        description="Estimated probability that either attempt is right: the sum of `confidences`. For jobs of "
+        "versions that did not say those, the share of completions that gave attempt_1.",
     )
     confidences: tuple[float, float] | None = Field(
         default=None,
