@@ -58,8 +58,11 @@ def any_token(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How much was measured, and what adapting took. `measured_s` are the seconds of all tasks together, whether one run
-    measured them or several did; failed tasks, and what no column shows, are not in it."""
+    """How much was measured, and what adapting took.
+
+    `measured_s` are the seconds of all tasks together, whether one run measured them or several did, without what
+    failed.
+    """
     adapted = [task for task in tasks if task["error"] is None]
     return {
         "num_tasks": len(tasks),
