@@ -3,6 +3,7 @@
 A backend never sees a file that is not whole, or that is another base model's: an engine may die of it.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,14 +24,24 @@ from arc_engine.sampling.weight_files import (
 
 TENSOR_NAME: Final = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<half>[AB])\.weight")
 EXAMPLES: Final = 3
+# What the backends read differently, or one of them not at all: which layers are meant, rank and scale of some alone,
+# matrices in blocks.
+REFUSED_OPTIONS: Final = (
+    "layers_to_transform",
+    "layers_pattern",
+    "exclude_modules",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_bdlora",
+)
 
 
 def check_adapter(adapter: AdapterFolder, *, base: Path) -> None:
     """Raises `AdapterRefused`, which names what is wrong, unless the folder holds a plain LoRA adapter of `base`.
 
-    That is: a configuration of plain LoRA with the declared rank; a whole weights file; for every layer that has
-    matrices both of them, in the shapes that the base model's layer gives them, with finite values; and only layers
-    that the configuration means. Bases that are not stored as safetensors are not compared with. Raises
+    That is: a configuration of plain LoRA with the declared rank and one scale; a whole weights file; for every layer
+    that has matrices both of them, in the shapes that the base model's layer gives them, with finite values; and only
+    layers that the configuration means. Bases that are not stored as safetensors are not compared with. Raises
     `BaseModelError` where the base model's own files are broken.
     """
     try:
@@ -40,7 +51,7 @@ def check_adapter(adapter: AdapterFolder, *, base: Path) -> None:
     weights = adapter.path / ADAPTER_WEIGHTS
     try:
         config = read_plain_lora(adapter.path)
-        _check_rank(config, adapter.rank)
+        _check_config(config, rank=adapter.rank)
         tensors = stored_tensors(weights)
         layers = _layers(tensors)
         _check_meant(layers, config)
@@ -52,9 +63,16 @@ def check_adapter(adapter: AdapterFolder, *, base: Path) -> None:
         raise AdapterRefused(f"adapter {adapter.name}: {error}") from error
 
 
-def _check_rank(config: Mapping[str, Any], rank: int) -> None:
+def _check_config(config: Mapping[str, Any], *, rank: int) -> None:
     if config.get("r") != rank:
         raise BaseModelError(f"its rank is {config.get('r')!r}, {rank} was declared")
+    alpha = config.get("lora_alpha")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise BaseModelError(f"its lora_alpha is {alpha!r}, which is no scale")
+    for option in REFUSED_OPTIONS:
+        value = config.get(option)
+        if value is not None and value is not False and value not in ([], {}, ""):  # 0 is a layer
+            raise BaseModelError(f"it has {option}, which is more than plain LoRA")
 
 
 def _layers(tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, tuple[int, ...]]]:

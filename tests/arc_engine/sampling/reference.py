@@ -78,7 +78,23 @@ BAD_CONFIGS = {
     "pissa": {"init_lora_weights": "pissa"},
     "other modules": {"target_modules": ["no_such_layer"]},
     "fewer modules": {"target_modules": ["q_proj"]},
+    "no alpha": {"lora_alpha": None},
+    "some layers": {"layers_to_transform": [0]},
+    "excluded modules": {"exclude_modules": ["q_proj"]},
+    "rank pattern": {"rank_pattern": {"q_proj": 2}},
+    "alpha pattern": {"alpha_pattern": {"q_proj": 2}},
+    "blocks": {"use_bdlora": {"nblocks": 2}},
 }
+BROKEN = (
+    "corrupted weights",
+    "truncated weights",
+    "no weights",
+    "no configuration",
+    "no such folder",
+    "other sizes",
+    *BAD_CONFIGS,
+)
+"""The ways in which adapters are broken; no backend takes any of them."""
 
 
 def broken(adapter: AdapterFolder, folder: Path, how: str) -> AdapterFolder:

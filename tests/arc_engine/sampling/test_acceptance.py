@@ -1,6 +1,7 @@
 """Adapters against a base of two layers, written without torch."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.fast
 PLAIN = {
     "peft_type": "LORA",
     "r": 8,
+    "lora_alpha": 16,
     "bias": "none",
     "use_dora": False,
     "init_lora_weights": True,
@@ -70,6 +72,9 @@ def base(tmp_path: Path) -> Path:
         {"target_modules": ["layers.0.up_proj", "model.layers.0.down_proj"]},
         {"target_modules": "all-linear"},
         {"target_modules": r".*_proj"},
+        {"lora_alpha": 0.5},
+        {"layers_to_transform": None, "layers_pattern": None, "exclude_modules": None, "use_bdlora": None},
+        {"rank_pattern": {}, "alpha_pattern": {}, "layers_to_transform": [], "use_bdlora": False},
     ],
 )
 def test_plain_lora_is_accepted(changed: dict[str, object], base: Path, tmp_path: Path) -> None:
@@ -90,6 +95,14 @@ def test_plain_lora_is_accepted(changed: dict[str, object], base: Path, tmp_path
         ({"target_modules": ["up_proj"]}, r"target_modules do not mean model\.layers\.0\.down_proj"),
         ({"target_modules": ["proj"]}, "target_modules do not mean"),
         ({"target_modules": r".*up_proj"}, "down_proj"),
+        *(({"lora_alpha": alpha}, "lora_alpha is") for alpha in (None, 0, -1, "16", True, math.inf, math.nan)),
+        ({"layers_to_transform": [0]}, "layers_to_transform"),
+        ({"layers_to_transform": 0}, "layers_to_transform"),
+        ({"layers_pattern": "layers"}, "layers_pattern"),
+        ({"exclude_modules": ["down_proj"]}, "exclude_modules"),
+        ({"rank_pattern": {"up_proj": 4}}, "rank_pattern"),
+        ({"alpha_pattern": {"up_proj": 4}}, "alpha_pattern"),
+        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
     ],
 )
 def test_what_is_more_than_plain_lora_is_refused_by_name(
