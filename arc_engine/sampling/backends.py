@@ -42,8 +42,8 @@ def make_sampler(
     """A sampler that is not started yet.
 
     For vLLM, `base` is what its engine starts with, `options` how, and `log_file` is where it writes (None: where the
-    options say, or our standard error). For torch, `load` gives the base model, perhaps one that is loaded already;
-    None loads one for sampling alone.
+    options say, or our standard error). For torch, `load` gives the base model at every call, perhaps one that is
+    loaded already; None loads one for sampling alone.
     """
     # Each backend brings its own world, so it is imported when it is chosen.
     if backend == "vllm":
@@ -53,4 +53,4 @@ def make_sampler(
         return VllmSampler(base, options=options if log_file is None else replace(options, log_file=log_file))
     from arc_engine.sampling.torch_sampler import TorchSampler  # noqa: PLC0415
 
-    return TorchSampler() if load is None else TorchSampler(load=load)
+    return TorchSampler(load=load)

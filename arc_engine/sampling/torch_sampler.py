@@ -32,28 +32,45 @@ Result = TypeVar("Result")
 DEFAULT_LIMITS: Final = BatchLimits()
 
 
-class TorchSampler:
-    """Keeps the base model between calls; `load` says where it comes from. Requests are worked off one after another.
+class _OneBase:
+    """Loads base models, and keeps one until another is asked for."""
 
-    `clock` gives seconds, for time budgets; a request's begins when its adapter is in place.
+    def __init__(self) -> None:
+        self._loaded: LoadedBase | None = None
+
+    def __call__(self, folder: Path) -> LoadedBase:
+        if self._loaded is None or self._loaded.folder != folder:
+            self._loaded = None  # free the old weights before the new ones are loaded
+            self._loaded = load_base(folder)
+        return self._loaded
+
+
+class TorchSampler:
+    """Works off requests one after another.
+
+    `load` gives the base model, and is asked for it by every call: who keeps it, and for how long, is its business.
+    Without it the sampler loads base models itself and keeps the last one. `clock` gives seconds, for time budgets; a
+    request's begins when its adapter is in place.
     """
 
     def __init__(
         self,
         *,
-        load: Callable[[Path], LoadedBase] = load_base,
+        load: Callable[[Path], LoadedBase] | None = None,
         limits: BatchLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._load = load
+        self._load = load or _OneBase()
         self._limits = limits
         self._clock = clock
-        self._loaded: LoadedBase | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
     def start(self, *, lora_rank: int = 0) -> None:  # noqa: ARG002 - there is nothing to start
         return
+
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:  # noqa: ARG002 - the model's own
+        return None
 
     def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
         with self._lock:
@@ -68,7 +85,7 @@ class TorchSampler:
     def close(self) -> None:
         self._closed.set()
         with self._lock:
-            self._loaded = None
+            self._load = load_base  # and lets go of what was kept
 
     def _sample(self, loaded: LoadedBase, request: SampleRequest) -> tuple[Samples, ...]:
         parameters, used_up = request.parameters, self._stopwatch(request.parameters.time_budget_s)
@@ -98,10 +115,7 @@ class TorchSampler:
 
     def _base(self, folder: Path) -> LoadedBase:
         self._check_open()
-        if self._loaded is None or self._loaded.folder != folder:
-            self._loaded = None  # free the old weights before the new ones are loaded
-            self._loaded = self._load(folder)
-        return self._loaded
+        return self._load(folder)
 
 
 def _under(
@@ -110,7 +124,7 @@ def _under(
     work: Callable[[LoadedBase, Request], Result],
     request: Request,
 ) -> Result | EngineError:
-    """What `work` makes of the request under its adapter, or why the request is refused."""
+    """What `work` makes of the request under its adapter, or why the request is refused or cannot be worked off."""
     try:
         with adapted(loaded, adapter), torch.inference_mode():
             return work(loaded, request)
@@ -118,3 +132,7 @@ def _under(
         raise
     except EngineError as error:
         return error
+    except torch.OutOfMemoryError as error:
+        failure = SamplerFailed(f"there is not enough memory on the device: {error}")
+    torch.cuda.empty_cache()  # here, because the error held on to the frames, and these to their tensors
+    return failure

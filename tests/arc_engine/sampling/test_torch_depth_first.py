@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -18,13 +17,12 @@ from arc_engine.sampling.protocol import (
     Prompt,
     Question,
     Samples,
-    SamplingParameters,
 )
 from arc_engine.sampling.torch_batches import BatchLimits
 from arc_engine.sampling.torch_sampler import TorchSampler
+from tests.arc_engine.sampling.brute_force import ALPHABET, check_found, depth_first, every_completion, threshold_for
 from tests.arc_engine.sampling.reference import STOP, Reference, continued, generated, scored
 
-ALPHABET = (STOP, 10, 20, 30)
 SHORT = [Prompt((1, 7, 8, 9), seed=0), Prompt((1, 50, 60, 61, 70, 62, 63), seed=0), Prompt((1,), seed=0)]
 
 
@@ -40,64 +38,6 @@ def loaded(tiny_base: Path) -> LoadedBase:
 @pytest.fixture(scope="module")
 def sampler(loaded: LoadedBase) -> TorchSampler:
     return TorchSampler(load=lambda _: loaded)
-
-
-@torch.no_grad()
-def every_completion(
-    loaded: LoadedBase, prompt: Prompt, *, alphabet: Sequence[int], max_new_tokens: int
-) -> dict[tuple[int, ...], float]:
-    """The log-probability of every path over the alphabet that the stop token ends, without cache, batch or search."""
-    found: dict[tuple[int, ...], float] = {}
-    paths: dict[tuple[int, ...], float] = {(): 0.0}
-    for num_left in reversed(range(max_new_tokens)):
-        ids = torch.tensor([[*prompt.ids, *path] for path in paths])
-        logits = loaded.model(input_ids=ids, use_cache=False).logits[:, -1]
-        following = zip(paths.items(), logits.float().log_softmax(-1).tolist(), strict=True)
-        paths = {}
-        for (path, total), log_probabilities in following:
-            found[path] = total + log_probabilities[STOP]
-            if num_left:
-                paths |= {(*path, token): total + log_probabilities[token] for token in alphabet if token != STOP}
-    return found
-
-
-def threshold_for(num_found: int, completions: Sequence[dict[tuple[int, ...], float]]) -> float:
-    """A probability that exactly so many of all these completions have, with a margin to the next."""
-    log_probabilities = sorted((p for each in completions for p in each.values()), reverse=True)
-    if num_found == len(log_probabilities):
-        return math.exp(log_probabilities[-1] - 1)
-    return math.exp((log_probabilities[num_found - 1] + log_probabilities[num_found]) / 2)
-
-
-def depth_first(
-    min_probability: float,
-    *,
-    max_new_tokens: int,
-    allowed: Sequence[int] | None = None,
-    max_nodes: int | None = None,
-    time_budget_s: float | None = None,
-) -> SamplingParameters:
-    return SamplingParameters(
-        DepthFirst(min_probability, max_nodes),
-        max_new_tokens=max_new_tokens,
-        stop_token_id=STOP,
-        allowed_token_ids=None if allowed is None else tuple(allowed),
-        time_budget_s=time_budget_s,
-    )
-
-
-def check_found(samples: Samples, every: dict[tuple[int, ...], float], *, min_probability: float) -> None:
-    """Exactly those above the threshold, with their probabilities, likeliest first."""
-    expected = {path for path, log_probability in every.items() if log_probability >= math.log(min_probability)}
-    found = [completion.ids for completion in samples.completions]
-    assert len(found) == len(set(found))
-    assert set(found) == expected
-    log_probabilities = [completion.log_probability for completion in samples.completions]
-    assert log_probabilities == sorted(log_probabilities, reverse=True)
-    for completion in samples.completions:
-        assert completion.finished
-        assert math.exp(completion.log_probability) == pytest.approx(math.exp(every[completion.ids]), abs=1e-4)
-        assert completion.log_probability == pytest.approx(every[completion.ids], abs=1e-3)
 
 
 @pytest.mark.parametrize("num_found", [1, 2, 7, 50, 3 * (1 + 3 + 9 + 27 + 81)])
@@ -324,6 +264,25 @@ def test_without_a_stop_token_there_is_nothing_to_search_for(sampler: TorchSampl
     endless = dataclasses.replace(depth_first(0.1, max_new_tokens=5), stop_token_id=None)
     with pytest.raises(ValueError, match="stop token"):
         continued(sampler, SHORT, base=tiny_base, parameters=endless)
+
+
+@pytest.mark.parametrize("min_probability", [0.0, -0.1, 1.1, math.nan, math.inf])
+def test_a_search_that_would_not_end_or_finds_nothing_cannot_be_asked_for(min_probability: float) -> None:
+    with pytest.raises(ValueError, match="min_probability is above 0 and at most 1"):
+        DepthFirst(min_probability)
+
+
+def test_a_search_looks_at_one_token_at_least() -> None:
+    with pytest.raises(ValueError, match="max_nodes is at least 1, not 0"):
+        DepthFirst(0.1, max_nodes=0)
+    assert DepthFirst(1.0, max_nodes=1).max_nodes == 1
+
+
+def test_a_search_ends_by_itself_after_as_many_tokens_as_the_settings_say(
+    sampler: TorchSampler, tiny_base: Path
+) -> None:
+    parameters = depth_first(0.01, max_new_tokens=4, max_nodes=4 * 100)
+    assert not any(samples.cut for samples in continued(sampler, SHORT, base=tiny_base, parameters=parameters))
 
 
 def test_no_prompts_are_no_work(sampler: TorchSampler, tiny_base: Path) -> None:
