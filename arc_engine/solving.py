@@ -91,10 +91,15 @@ def answer_all(
 ) -> list[Answer | EngineError]:
     """Answers every test input of every task: one call to the sampler for all of their views, one to score again.
 
-    `max_positions` is the model's context in tokens. An assignment that cannot be answered has its error in the place
-    of its answer: `EncoderUnsupported` or `PromptUnsupported` when the tokenizer cannot write the prompt, `TaskTooLong`
-    when a prompt leaves no room for an answer, `AdapterRefused`. Raises `SamplerFailed`.
+    `max_positions` is the model's context in tokens; the sampler's counts where it is shorter. An assignment that
+    cannot be answered has its error in the place of its answer: `EncoderUnsupported` or `PromptUnsupported` when the
+    tokenizer cannot write the prompt, `TaskTooLong` when a prompt leaves no room for an answer, `AdapterRefused`, what
+    else the sampler says of it. Raises `SamplerFailed`.
     """
+    if not assignments:
+        return []
+    rank = max(assignment.adapter.rank if assignment.adapter else 0 for assignment in assignments)
+    max_positions = min(max_positions, sampler.max_positions(base=base, lora_rank=rank) or max_positions)
     works = [_prepared(assignment, tokenizer=tokenizer, max_positions=max_positions) for assignment in assignments]
     going = [work for work in works if isinstance(work, _Work)]
     _sample(going, sampler=sampler, base=base)
@@ -102,21 +107,31 @@ def answer_all(
     return [work if isinstance(work, EngineError) else work.error or _answer(work) for work in works]
 
 
+def task_views(task: Task, settings: SolveSettings, *, tokenizer: Tokenizer, max_positions: int) -> TaskViews:
+    """The task under all views that answering it asks about.
+
+    Raises the `EncoderUnsupported`, `PromptUnsupported` or `TaskTooLong` that would take the place of the answer.
+    """
+    sampling, selection = settings.sampling, settings.selection
+    return TaskViews.of(
+        task,
+        num_views=max(sampling.num_views, selection.num_scoring_views if selection.rescores else 0),
+        seed=sampling.seed,
+        writer=PromptWriter.of(settings.prompt, tokenizer),
+        max_positions=max_positions,
+        max_new_tokens=sampling.max_new_tokens,
+        when_too_long=sampling.when_too_long,
+    )
+
+
 def _prepared(assignment: Assignment, *, tokenizer: Tokenizer, max_positions: int) -> _Work | EngineError:
-    sampling, selection = assignment.settings.sampling, assignment.settings.selection
+    settings = assignment.settings
     try:
-        writer = PromptWriter.of(assignment.settings.prompt, tokenizer)
-        views = TaskViews.of(
-            assignment.task,
-            num_views=max(sampling.num_views, selection.num_scoring_views),
-            seed=sampling.seed,
-            writer=writer,
-            max_positions=max_positions,
-            when_too_long=sampling.when_too_long,
-        )
+        views = task_views(assignment.task, settings, tokenizer=tokenizer, max_positions=max_positions)
     except EngineError as error:
         return error
-    return _Work(assignment, views.first(sampling.num_views), views.first(selection.num_scoring_views))
+    num_scoring_views = settings.selection.num_scoring_views if settings.selection.rescores else 0
+    return _Work(assignment, views.first(settings.sampling.num_views), views.first(num_scoring_views))
 
 
 def _sample(works: Sequence[_Work], *, sampler: Sampler, base: Path) -> None:

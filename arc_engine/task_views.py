@@ -46,21 +46,35 @@ class TaskViews:
         seed: int,
         writer: PromptWriter,
         max_positions: int,
+        max_new_tokens: int | None = None,
         when_too_long: WhenTooLong = "drop_pairs",
     ) -> Self:
         """Draws the views. The same pairs are left out of all of them, so that every view shows the same task.
 
-        Raises `TaskTooLong` when a prompt of `max_positions` tokens has no room for an answer, and nothing that may be
-        left out helps.
+        Raises `TaskTooLong` when a prompt of `max_positions` tokens has no room for an answer, which is never longer
+        than `max_new_tokens`, and nothing that may be left out helps.
         """
         fitting = task
         while (
-            missing := _missing_tokens(fitting, num_views, seed=seed, writer=writer, max_positions=max_positions)
+            missing := _missing_tokens(
+                fitting,
+                num_views,
+                seed=seed,
+                writer=writer,
+                max_positions=max_positions,
+                max_new_tokens=max_new_tokens,
+                when_too_long=when_too_long,
+            )
         ) > 0:
-            if when_too_long == "fail" or len(fitting.train) == 1:
+            if when_too_long == "fail":
+                raise TaskTooLong(
+                    f"the task's prompt needs {max_positions + missing} tokens with the smallest answer, the model's "
+                    f"context is {max_positions}"
+                )
+            if len(fitting.train) == 1:
                 raise TaskTooLong(
                     f"the task's prompt needs {max_positions + missing} tokens with its answer, the model's context is "
-                    f"{max_positions}" + ("" if when_too_long == "fail" else "; not even one pair fits")
+                    f"{max_positions}; not even one pair fits"
                 )
             fitting = Task(_without_longest(fitting.train, writer=writer), fitting.test)
         return cls(
@@ -140,8 +154,19 @@ class TaskViews:
         return Reading(number, outcome, completion.log_probability)
 
 
-def _missing_tokens(task: Task, num_views: int, *, seed: int, writer: PromptWriter, max_positions: int) -> int:
+def _missing_tokens(
+    task: Task,
+    num_views: int,
+    *,
+    seed: int,
+    writer: PromptWriter,
+    max_positions: int,
+    max_new_tokens: int | None,
+    when_too_long: WhenTooLong,
+) -> int:
     """How many tokens more the longest prompt would need to leave room for its answer, as far as that can be guessed.
+
+    A task is not failed on a guess, so that then the room is that for the smallest grid.
 
     Lengths differ with the side of the grids that is up, so both are measured; with colours and orders only where the
     tokenizer merges digits, and then every view is.
@@ -150,19 +175,26 @@ def _missing_tokens(task: Task, num_views: int, *, seed: int, writer: PromptWrit
     if writer.cells_change_length():
         views += draw_views(num_views, seed=seed, num_pairs=len(task.train))
     return max(
-        len(writer.question(seen.train, query)) + _answer_tokens(seen.train, query, writer=writer) - max_positions
+        len(writer.question(seen.train, query))
+        + (
+            writer.num_answer_tokens(((0,),))
+            if when_too_long == "fail"
+            else _answer_tokens(seen.train, query, writer=writer, max_new_tokens=max_new_tokens)
+        )
+        - max_positions
         for seen in (view.apply_task(task) for view in views)
         for query in seen.test
     )
 
 
-def _answer_tokens(pairs: Sequence[Pair], query: Grid, *, writer: PromptWriter) -> int:
+def _answer_tokens(pairs: Sequence[Pair], query: Grid, *, writer: PromptWriter, max_new_tokens: int | None) -> int:
     """Of the largest answer to expect: as large as the query where outputs are as large as inputs, else as large as
-    the largest output shown."""
+    the largest output shown; but not more than may be generated."""
     grids = [pair.output for pair in pairs]
     if all(shape(pair.input) == shape(pair.output) for pair in pairs):
         grids.append(query)
-    return max(writer.num_answer_tokens(grid) for grid in grids)
+    expected = max(writer.num_answer_tokens(grid) for grid in grids)
+    return expected if max_new_tokens is None else min(expected, max_new_tokens)
 
 
 def _without_longest(pairs: tuple[Pair, ...], *, writer: PromptWriter) -> tuple[Pair, ...]:

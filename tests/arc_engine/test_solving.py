@@ -1,46 +1,27 @@
 """Solving through the front door, with a sampler that knows the answer, and with the tiny model."""
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.errors import AdapterRefused, EncoderUnsupported, EngineError, PromptUnsupported, TaskTooLong
 from arc_engine.grids import Grid
-from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.prompts.chat import REQUEST
-from arc_engine.prompts.writer import PromptWriter
 from arc_engine.sampling.protocol import (
     AdapterFolder,
     Completion,
-    DepthFirst,
-    Greedy,
-    Nucleus,
-    Question,
-    Sampled,
-    SampleRequest,
     Samples,
-    SamplingParameters,
-    Scored,
-    ScoreRequest,
 )
 from arc_engine.sampling.torch_sampler import TorchSampler
-from arc_engine.settings import PromptSettings, SolveSettings
-from arc_engine.solving import Answer, Assignment, answer, answer_all, tokens_of_largest_grid
-from arc_engine.task_views import draw_views
-from arc_engine.tasks import Pair, Task
+from arc_engine.settings import SolveSettings
+from arc_engine.solving import Answer, Assignment, answer, answer_all
+from arc_engine.task_views import TaskViews
+from tests.arc_engine.oracle import OUTPUTS, TASK, TOKENIZER, Oracle, said
 from tests.fixtures.chat_tokenizers import CHATML, chat_tokenizer
-from tests.fixtures.merging_tokenizers import merging_tokenizer
 
-TOKENIZER = build_tokenizer(model_max_length=4096)
-TASK = Task(
-    train=(Pair(((1, 2),), ((2, 1),)), Pair(((3, 4, 5),), ((5, 4, 3),)), Pair(((6,), (7,)), ((6,), (7,)))),
-    test=(((1, 2, 3), (4, 5, 6)), ((7, 8),)),
-)
 GREEK = f"ReplaceNumberEncoder(MinimalGridEncoder(), {list('αβγδεζηθικ')})"
-OUTPUTS: tuple[Grid, ...] = (((3, 2, 1), (6, 5, 4)), ((8, 7),))
 ONE, OTHER = (AdapterFolder(name, Path(name), rank=8) for name in ("one", "other"))
 
 
@@ -52,79 +33,6 @@ def rescoring(method: str = "product_of_experts", *, num_views: int = 4, **selec
     return SolveSettings.model_validate(
         {"sampling": {"num_views": num_views}, "selection": {"method": method, **selection}}
     )
-
-
-def said(text: str, *, log_probability: float = -1.0, finished: bool = True) -> Completion:
-    return Completion(tuple(TOKENIZER.encode(text, add_special_tokens=False)), log_probability, finished)
-
-
-def right_of_course(view: int, right: str) -> Completion:
-    return said(right)
-
-
-class Oracle:
-    """A sampler that knows the task.
-
-    It answers as `say(view, grid)` tells it, given the right answer as the view shows it, finds a grid as likely under
-    every view as `likely(grid)` says, and refuses the adapters that it is told to.
-    """
-
-    def __init__(
-        self,
-        say: Callable[[int, str], Completion | Samples] = right_of_course,
-        *,
-        num_views: int = 4,
-        likely: Callable[[Grid], float] = lambda grid: -1.0,
-        refuses: Mapping[str, EngineError] | None = None,
-        refuses_to_score: Mapping[str, EngineError] | None = None,
-    ) -> None:
-        self._say = say
-        self._num_views = num_views
-        self._likely = likely
-        self._refuses = refuses or {}
-        self._refuses_to_score = refuses_to_score or {}
-        self.calls: list[Sequence[SampleRequest]] = []
-        self.score_calls: list[Sequence[ScoreRequest]] = []
-
-    def start(self, *, lora_rank: int = 0) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
-        self.calls.append(requests)
-        return [
-            self._refuses[request.adapter.name]
-            if request.adapter and request.adapter.name in self._refuses
-            else tuple(self._samples(request))
-            for request in requests
-        ]
-
-    def score(self, requests: Sequence[ScoreRequest], *, base: Path) -> list[Scored]:
-        self.score_calls.append(requests)
-        return [
-            self._refuses_to_score[request.adapter.name]
-            if request.adapter and request.adapter.name in self._refuses_to_score
-            else tuple(self._scores(request.questions))
-            for request in requests
-        ]
-
-    def _samples(self, request: SampleRequest) -> Iterator[Samples]:
-        views = draw_views(self._num_views, seed=0, num_pairs=len(TASK.train))
-        shown = [MinimalGridEncoder().encode(view.apply(output)) for output in OUTPUTS for view in views]
-        method = request.parameters.method
-        times = method.num_samples if isinstance(method, Nucleus) else 1
-        for number, (text, _) in enumerate(zip(shown, request.prompts, strict=True)):
-            found = self._say(number % self._num_views, text)
-            yield found if isinstance(found, Samples) else Samples((found,) * times)
-
-    def _scores(self, questions: Sequence[Question]) -> Iterator[tuple[float, ...]]:
-        views = draw_views(len(questions) // len(OUTPUTS), seed=0, num_pairs=len(TASK.train))
-        for view, question in zip(itertools.cycle(views), questions, strict=False):
-            assert all(ids[-1] == TOKENIZER.eos_token_id for ids in question.answers)
-            texts = [TOKENIZER.decode(ids[:-1], skip_special_tokens=False) for ids in question.answers]
-            yield tuple(self._likely(view.undo(MinimalGridEncoder().decode(text))) for text in texts)
 
 
 def ask(oracle: Oracle, asked: SolveSettings | None = None, *, max_positions: int = 4096, **sampling: object) -> Answer:
@@ -139,13 +47,6 @@ def ask(oracle: Oracle, asked: SolveSettings | None = None, *, max_positions: in
 
 def ask_all(oracle: Oracle, *assignments: Assignment, max_positions: int = 4096) -> list[Answer | EngineError]:
     return answer_all(assignments, sampler=oracle, tokenizer=TOKENIZER, base=Path("base"), max_positions=max_positions)
-
-
-def parameters_of(**sampling: object) -> SamplingParameters:
-    oracle = Oracle(num_views=1)
-    ask(oracle, num_views=1, **sampling)
-    [[request]] = oracle.calls
-    return request.parameters
 
 
 def test_answers_under_all_views_are_undone_and_agree() -> None:
@@ -191,35 +92,6 @@ def test_all_views_of_all_inputs_are_one_request() -> None:
     assert request.adapter is None
     assert found.num_completions == (10, 10)
     assert oracle.score_calls == []
-
-
-@pytest.mark.parametrize(
-    ("sampling", "method"),
-    [
-        ({"temperature": 2.0, "top_p": 0.1}, Greedy()),
-        ({"method": "sample", "samples_per_view": 3}, Nucleus(3, temperature=0.7, top_p=1.0)),
-        ({"method": "dfs", "min_probability": 0.2}, DepthFirst(0.2, max_nodes=20_000)),
-        ({"method": "dfs", "max_nodes": 50}, DepthFirst(0.1, max_nodes=50)),
-        ({"method": "dfs", "max_nodes": None}, DepthFirst(0.1, max_nodes=None)),
-    ],
-)
-def test_settings_say_how_completions_are_found(sampling: dict[str, object], method: object) -> None:
-    assert parameters_of(**sampling).method == method
-
-
-def test_settings_say_where_completions_end() -> None:
-    parameters = parameters_of()
-    assert (parameters.max_new_tokens, parameters.stop_token_id) == (930, TOKENIZER.eos_token_id)
-    assert parameters.time_budget_s is None
-    parameters = parameters_of(max_new_tokens=7, time_budget_s=1.5)
-    assert (parameters.max_new_tokens, parameters.time_budget_s) == (7, 1.5)
-
-
-def test_only_tokens_of_grids_are_allowed_unless_settings_say_otherwise() -> None:
-    allowed = parameters_of().allowed_token_ids
-    assert allowed is not None
-    assert sorted(TOKENIZER.convert_ids_to_tokens(allowed)) == ["\n", *"0123456789", "<eos>"]
-    assert parameters_of(grid_tokens_only=False).allowed_token_ids is None
 
 
 def test_searches_that_a_budget_ended_are_counted_and_what_they_found_is_used() -> None:
@@ -330,6 +202,46 @@ def test_a_task_that_does_not_fit_loses_pairs_or_fails_as_settings_say() -> None
     assert len(oracle.calls) == 2
 
 
+def test_a_sampler_s_shorter_context_counts() -> None:
+    shorter = Oracle(lambda view, right: said("1"), max_positions=LENGTH)
+    assert ask(shorter, num_views=4).num_dropped_pairs > 0
+    with pytest.raises(TaskTooLong, match=rf"the model's context is {LENGTH}"):
+        ask(shorter, num_views=4, when_too_long="fail")
+    longer = Oracle(lambda view, right: said("1"), max_positions=10_000)
+    assert ask(longer, num_views=4, max_positions=LENGTH).num_dropped_pairs > 0
+
+
+def test_the_sampler_is_asked_for_its_context_once_for_the_largest_adapter() -> None:
+    oracle = Oracle()
+    large = dataclasses.replace(ONE, rank=64)
+    ask_all(oracle, *(Assignment(TASK, settings(num_views=4), adapter) for adapter in (None, large, OTHER)))
+    assert oracle.ranks == [64]
+    assert ask_all(oracle) == []
+    assert oracle.ranks == [64]
+
+
+def test_room_is_reserved_for_no_more_than_may_be_generated() -> None:
+    oracle = Oracle(lambda view, right: said("1"))
+    assert ask(oracle, num_views=4, max_positions=LENGTH + 10).num_dropped_pairs > 0
+    assert ask(oracle, num_views=4, max_positions=LENGTH + 10, max_new_tokens=5).num_dropped_pairs == 0
+
+
+@pytest.mark.parametrize(("method", "num_shown"), [("vote", 4), ("probmul", 8)])
+def test_views_that_nothing_is_scored_under_are_not_made_room_for(
+    method: str, num_shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    of = TaskViews.of
+
+    def watched(*args: Any, num_views: int, **kwargs: Any) -> TaskViews:
+        shown.append(num_views)
+        return of(*args, num_views=num_views, **kwargs)
+
+    monkeypatch.setattr(TaskViews, "of", watched)
+    ask(Oracle(), rescoring(method, num_scoring_views=8))
+    assert shown == [num_shown]
+
+
 def test_what_was_sampled_and_what_is_scored_show_the_same_pairs() -> None:
     oracle = Oracle(lambda view, right: said("1"))
     assert ask(oracle, rescoring(num_scoring_views=6), max_positions=LENGTH).num_dropped_pairs > 0
@@ -355,35 +267,6 @@ def test_a_chat_is_asked_stopped_and_read_as_its_template_writes_it() -> None:
     with pytest.raises(PromptUnsupported, match="chat template"):
         answer(asked, tokenizer=TOKENIZER, **arguments)
     assert len(oracle.calls) == 1
-
-
-def test_where_digits_merge_all_tokens_are_allowed() -> None:
-    oracle = Oracle(num_views=1)
-    answer(
-        Assignment(TASK, settings(num_views=1), None),
-        sampler=oracle,
-        tokenizer=merging_tokenizer(),
-        base=Path("base"),
-        max_positions=4096,
-    )
-    [[request]] = oracle.calls
-    assert request.parameters.allowed_token_ids is None
-
-
-@pytest.mark.parametrize(
-    ("expression", "tokens"),
-    [
-        ("MinimalGridEncoder()", 30 * 30 + 29 + 1),
-        ("GridWithSeparationEncoder('|')", 30 * 59 + 29 + 1),
-        (
-            "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
-            30 * 31 + 29 + 9 + 42 + len("```grid shape: 30x30\n\n```") + 1,
-        ),
-    ],
-)
-def test_the_answer_limit_is_what_the_largest_grid_takes(expression: str, tokens: int) -> None:
-    writer = PromptWriter.of(PromptSettings(grid_encoder=expression), TOKENIZER)
-    assert tokens_of_largest_grid(writer) == tokens
 
 
 def test_a_real_model_answers_the_same_twice(tiny_base: Path) -> None:

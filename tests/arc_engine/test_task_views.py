@@ -101,6 +101,14 @@ def test_the_longest_pairs_are_left_out_first_and_one_stays() -> None:
         under(max_positions=length(Task((SHORT,), TASK.test)) - 1)
 
 
+def test_room_is_left_for_no_more_than_may_be_generated() -> None:
+    prompt = len(WRITER.question(TASK.train, TASK.test[0]))
+    assert under(max_positions=prompt + 2).num_dropped_pairs == 1
+    assert under(max_positions=prompt + 2, max_new_tokens=2).num_dropped_pairs == 0
+    assert under(max_positions=prompt + 1, max_new_tokens=2).num_dropped_pairs == 1
+    assert under(max_positions=length(TASK) - 1, max_new_tokens=1000).num_dropped_pairs == 1
+
+
 def test_the_same_pairs_are_left_out_of_all_views() -> None:
     seen = under(num_views=20, max_positions=length(TASK) - 1)
     for view, prompt in zip(seen.views, seen.prompts()[:20], strict=True):
@@ -109,8 +117,9 @@ def test_the_same_pairs_are_left_out_of_all_views() -> None:
 
 
 def test_fail_refuses_what_leaving_out_pairs_would_help() -> None:
-    under(max_positions=length(TASK), when_too_long="fail")
-    needed = length(TASK)
+    needed = len(WRITER.question(TASK.train, TASK.test[0])) + WRITER.num_answer_tokens(((0,),))
+    assert needed < length(TASK), "nobody knows that the answer is as large as the largest output"
+    assert under(max_positions=needed, when_too_long="fail").num_dropped_pairs == 0
     with pytest.raises(TaskTooLong, match=rf"needs {needed} tokens .* the model's context is {needed - 1}$"):
         under(max_positions=needed - 1, when_too_long="fail")
 

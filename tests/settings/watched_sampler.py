@@ -33,6 +33,9 @@ class WatchedSampler:
     def start(self, *, lora_rank: int = 0) -> None:
         self._sampler.start(lora_rank=lora_rank)
 
+    def max_positions(self, *, base: Path, lora_rank: int = 0) -> int | None:
+        return self._sampler.max_positions(base=base, lora_rank=lora_rank)
+
     def sample(self, requests: Sequence[SampleRequest], *, base: Path) -> list[Sampled]:
         found = self._sampler.sample(requests, base=base)
         for request, sampled in zip(requests, found, strict=True):
