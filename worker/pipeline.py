@@ -12,7 +12,7 @@ from typing import Any
 
 from arc_engine.adaptation.adapter import Adapter
 from arc_engine.settings import AdaptationSettings
-from arc_engine.solving import Assignment
+from arc_engine.solving import Assignment, task_views
 from jobs.artifacts import adapter_key
 from jobs.claims import AdapterRecord, ClaimedJob
 from jobs.errors import StaleClaim
@@ -38,6 +38,7 @@ def adapt_job(record: JobRecord, *, workshop: Workshop) -> None:
             sampler.start()
             record.finish_adapting(adapter=None, usage={"adapt_s": 0.0})
             return
+        _check_length(record.job, base=base, workshop=workshop)
         sampler.start(lora_rank=settings.adaptation.adapter_rank)  # boots while we train
         adapter, usage = _adapter(record, settings.adaptation, base=base, lease=held.lease, workshop=workshop)
         try:
@@ -80,6 +81,14 @@ def _seats(pack: Sequence[Held], stack: ExitStack, *, workshop: Workshop) -> lis
             adapter = stack.enter_context(fetched(job, workshop=workshop))
             seats.append(Seat(held, Assignment(job.task, job.settings, adapter)))
     return seats
+
+
+def _check_length(job: ClaimedJob, *, base: Path, workshop: Workshop) -> None:
+    """Raises `TaskTooLong` before anything is trained, if the settings fail a job whose task does not fit; vLLM may yet
+    refuse one later, where its context is shorter than the model's."""
+    if job.settings.sampling.when_too_long == "fail":
+        reading = workshop.models.reading(base)
+        task_views(job.task, job.settings, tokenizer=reading.tokenizer, max_positions=reading.max_positions)
 
 
 def _adapter(

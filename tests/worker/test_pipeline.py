@@ -193,6 +193,18 @@ def test_an_engine_error_fails_the_job_with_its_code(desk: Desk, workshop: Works
     assert (desk.job(job_id).phase, desk.job(job_id).error_code) == (Phase.FAILED, "task_too_long")
 
 
+def test_a_task_that_could_not_be_answered_is_not_trained_on(desk: Desk, workshop: Workshop):
+    full = [[1] * 30] * 30
+    too_long = {"train": [{"input": full, "output": full}] * 2, "test": [{"input": full}]}
+    sampling = {**QUICK["sampling"], "when_too_long": "fail"}
+    job_id = desk.submit(settings=QUICK | {"sampling": sampling}, task=too_long)
+    adapt_job(desk.claim_for_adapting(job_id), workshop=workshop)
+    job = desk.job(job_id)
+    assert (job.phase, job.error_code, job.adapter) == (Phase.FAILED, "task_too_long", None)
+    assert "context is 4096" in str(job.error_message)
+    assert desk.steps(job_id) == []
+
+
 def test_a_base_model_whose_folder_is_gone_fails_the_job(desk: Desk, workshop: Workshop, tmp_path: Path):
     with transaction(desk.sessions) as session:
         BaseModelRepository(session).register("lost", str(tmp_path / "nowhere"))
