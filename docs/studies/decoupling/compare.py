@@ -41,7 +41,7 @@ def main() -> None:
         scores = by_task(list(csv.DictReader(file)))
     lines = ["| cell | against | difference in pass@2, points | 95% interval |", "|---|---|---:|---:|"]
     for cell, other in PAIRS:
-        difference, low, high = compared(scores[cell], scores[other])
+        difference, low, high = (round(number, 1) + 0.0 for number in compared(scores[cell], scores[other]))  # no -0.0
         lines.append(f"| {cell} | {other} | {difference:+.1f} | {low:+.1f} to {high:+.1f} |")
     text = "\n".join(lines) + "\n"
     (RESULTS / "comparisons.md").write_text(text, encoding="utf-8")
