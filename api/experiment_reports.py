@@ -3,12 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from pydantic import JsonValue
 
-from api.experiment_schemas import CellReport, ExperimentReport, FailedJob, Statistic
+from api.experiment_schemas import CellReport, ExperimentReport, FailedJob, JobReport, Statistic
 from arc_engine.evaluation.metrics import METRICS, Metrics, Predictions, mean, measure
 from arc_engine.grids import Grid
 from jobs.claims import parse_solution
@@ -16,11 +16,14 @@ from jobs.models import Experiment, Job
 from jobs.outcomes import adapting_seconds, predictions, sampling_seconds
 from jobs.repositories import ExperimentRepository
 from jobs.repositories.experiments import JobOutcome
-from jobs.states import TERMINAL, Phase
+from jobs.states import TERMINAL, Phase, status_of
 
 MAX_FAILURES: Final = 1000
 DIVERGED: Final = "diverged"
 _OVER: Final = (Phase.SUCCEEDED, Phase.FAILED)
+
+Shared: TypeAlias = tuple[UUID, int | None]
+"""What jobs adapt in common: their batch, and which of its common adaptations."""
 
 
 def report(experiment: Experiment, repository: ExperimentRepository) -> ExperimentReport:
@@ -45,6 +48,29 @@ def report(experiment: Experiment, repository: ExperimentRepository) -> Experime
     )
 
 
+def job_reports(experiment: Experiment, repository: ExperimentRepository) -> list[JobReport]:
+    """Every job by itself, as it stands now."""
+    outcomes = repository.outcomes(experiment.id)
+    scored = _scores(outcomes, repository)
+    sharing = _sharing(outcomes)
+    return [_job(outcome, scored.get(outcome.job.id), sharing=sharing) for outcome in outcomes]
+
+
+def _job(outcome: JobOutcome, metrics: Metrics | None, *, sharing: Mapping[Shared, int]) -> JobReport:
+    job = outcome.job
+    return JobReport(
+        id=job.id,
+        cell=outcome.cell,
+        seed=outcome.seed,
+        task_id=job.task_id,
+        status=status_of(job.phase),
+        error_code=job.error_code,
+        final_loss=outcome.final_loss,
+        seconds=_seconds(job, sharing) if job.phase is Phase.SUCCEEDED else None,
+        **{score: _score(metrics, score) for score in METRICS},
+    )
+
+
 def _cell(
     name: str,
     changes: Mapping[str, JsonValue],
@@ -65,7 +91,7 @@ def _cell(
 
     succeeded = {outcome.job.id for outcome in outcomes if outcome.job.phase is Phase.SUCCEEDED}
     phases = Counter(outcome.job.phase for outcome in outcomes)
-    sharing = Counter((outcome.job.batch_id, outcome.job.group_index) for outcome in outcomes)
+    sharing = _sharing(outcomes)
     return CellReport(
         name=name,
         changes=dict(changes),
@@ -132,7 +158,11 @@ def _score(metrics: Metrics | None, name: str) -> float | None:
     return None if metrics is None else float(getattr(metrics, name))
 
 
-def _seconds(job: Job, sharing: Mapping[tuple[UUID, int | None], int]) -> float:
+def _sharing(outcomes: Iterable[JobOutcome]) -> Counter[Shared]:
+    return Counter((outcome.job.batch_id, outcome.job.group_index) for outcome in outcomes)
+
+
+def _seconds(job: Job, sharing: Mapping[Shared, int]) -> float:
     """Its own adapting and sampling, and its share of the adaptation that it has in common with others."""
     num_sharing = sharing[job.batch_id, job.group_index]
     return (adapting_seconds(job.usage, num_sharing=num_sharing) or 0.0) + (sampling_seconds(job.usage) or 0.0)

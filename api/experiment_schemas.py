@@ -176,6 +176,36 @@ class ExperimentReport(BaseModel):
     failures: list[FailedJob] = Field(description="At most 1000.")
 
 
+class JobReport(BaseModel):
+    """One job of an experiment, for whoever compares cells task by task.
+
+    Scores are null where the job is not over, was cancelled, or its task came without answers.
+    """
+
+    id: UUID
+    cell: str
+    seed: int
+    task_id: str
+    status: Status
+    error_code: str | None
+    final_loss: float | None = Field(description="Mean training loss of the last 10 recorded steps.")
+    accuracy: float | None
+    pass_n: float | None
+    vote_1: float | None
+    vote_2: float | None
+    pass_at_2: float | None
+    correct_size: float | None
+    correct_pixels: float | None
+    unanswered: float | None
+    seconds: float | None = Field(description="Adapting and sampling, of a succeeded job.")
+
+
+class JobReports(BaseModel):
+    """All jobs of an experiment, in the order in which their batches were queued."""
+
+    items: list[JobReport]
+
+
 class CurvePoint(BaseModel):
     """Mean training loss at a step: over tasks, then over seeds."""
 

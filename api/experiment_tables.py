@@ -3,9 +3,10 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
-from api.experiment_schemas import ExperimentReport, Statistic
+from api.experiment_schemas import ExperimentReport, JobReport, Statistic
 from arc_engine.evaluation.metrics import METRICS, TITLES
 
 STATISTICS: Final = ("final_loss", *METRICS, "seconds")
@@ -21,6 +22,15 @@ def as_csv(table: ExperimentReport) -> str:
     for cell in table.cells:
         numbers = [getattr(getattr(cell, name), part) for name in STATISTICS for part in ("mean", "std")]
         writer.writerow([cell.name, *(getattr(cell, name) for name in COUNTS), *numbers])
+    return text.getvalue()
+
+
+def jobs_as_csv(jobs: Iterable[JobReport]) -> str:
+    """A header line and a line per job; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(JobReport.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(job.model_dump(mode="json") for job in jobs)
     return text.getvalue()
 
 

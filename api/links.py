@@ -43,6 +43,7 @@ class Links:
         return {
             "self": path,
             "report": f"{path}/report",
+            "jobs": f"{path}/jobs",
             "curves": f"{path}/curves",
             "cancel": f"{path}/cancel",
             "resume": f"{path}/resume",

@@ -46,6 +46,11 @@ class ExperimentCalls(Connection):
         path = f"/experiments/{experiment_id}/report"
         return self._request("GET", path, params={"format": form}, timeout_s=_EXPERIMENT_S).text
 
+    def experiment_jobs_table(self, experiment_id: ExperimentId) -> str:
+        """Every job with its scores, as CSV."""
+        path = f"/experiments/{experiment_id}/jobs"
+        return self._request("GET", path, params={"format": "csv"}, timeout_s=_EXPERIMENT_S).text
+
     def experiment_curves(self, experiment_id: ExperimentId) -> ExperimentCurves:
         """Mean loss by step of every cell."""
         return self._fetch(ExperimentCurves, "GET", f"/experiments/{experiment_id}/curves", timeout_s=_EXPERIMENT_S)

@@ -81,13 +81,15 @@ def follow(
 
 
 def write_results(client: Client, experiment_id: UUID, folder: Path) -> ExperimentReport:
-    """Writes report.json, report.csv, report.md, curves.json and curves.png; returns the report."""
+    """Writes report.json, report.csv, report.md, jobs.csv, curves.json and curves.png; returns the report."""
     report, curves = client.experiment_report(experiment_id), client.experiment_curves(experiment_id)
+    jobs = client.experiment_jobs_table(experiment_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
         (folder / "report.csv").write_text(as_csv(report))
         (folder / "report.md").write_text(as_markdown(report))
+        (folder / "jobs.csv").write_text(jobs)
         (folder / "curves.json").write_text(curves.model_dump_json() + "\n")
         draw_curves(curves, folder / "curves.png")
     except OSError as error:

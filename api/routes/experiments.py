@@ -12,11 +12,11 @@ from api.bodies import REPLAYED, IdempotencyKey, JsonBody
 from api.dependencies import LinksDep, Services, ServicesDep, SessionDep
 from api.documentation import EXPERIMENT_BODY
 from api.experiment_cells import Cell
-from api.experiment_reports import report
+from api.experiment_reports import job_reports, report
 from api.experiment_representations import experiment_curves, experiment_detail, experiment_summary
 from api.experiment_requests import ExperimentSubmission, parse_experiment
-from api.experiment_schemas import ExperimentCurves, ExperimentDetail, ExperimentReport, Experiments
-from api.experiment_tables import as_csv, as_markdown
+from api.experiment_schemas import ExperimentCurves, ExperimentDetail, ExperimentReport, Experiments, JobReports
+from api.experiment_tables import as_csv, as_markdown, jobs_as_csv
 from api.links import Links
 from api.problems import MAX_ERRORS, Fault, invalid_request
 from api.ringing import ring
@@ -36,6 +36,7 @@ MAX_POINTS: Final = 500
 _TABLES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/csv": {"schema": {"type": "string"}}, "text/markdown": {"schema": {"type": "string"}}}}
 }
+_JOBS_TABLE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
 @router.post(
@@ -115,6 +116,23 @@ def get_report(
     if format == "markdown":
         return Response(as_markdown(table), media_type="text/markdown")
     return table
+
+
+@router.get(
+    "/{experiment_id}/jobs", summary="Every job with its scores", responses=_JOBS_TABLE, response_model=JobReports
+)
+def get_jobs(
+    experiment_id: UUID,
+    session: SessionDep,
+    format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002  the name in the URL
+) -> JobReports | Response:
+    """What the report's numbers are means of, to compare cells task by task."""
+    repository = ExperimentRepository(session)
+    jobs = job_reports(repository.get(experiment_id), repository)
+    if format == "csv":
+        name = f'attachment; filename="{experiment_id}-jobs.csv"'
+        return Response(jobs_as_csv(jobs), media_type="text/csv", headers={"Content-Disposition": name})
+    return JobReports(items=jobs)
 
 
 @router.get("/{experiment_id}/curves", summary="Loss curves of all cells")

@@ -227,6 +227,18 @@ def test_the_report_is_what_one_counts_by_hand(
         ("b", 4, "diverged")
     ]
 
+    jobs = client.get(experiment["links"]["jobs"]).json()["items"]
+    mine = [job for job in jobs if job["cell"] == cell["name"]]
+    assert [(job["seed"], job["task_id"], job["status"], job["accuracy"], job["pass_at_2"]) for job in mine] == [
+        (3, "a", "succeeded", 0.5, 1),
+        (3, "b", "succeeded", 0.25, 0),
+        (4, "a", "succeeded", 1, 1),
+        (4, "b", "failed", 0, 0),
+    ]
+    assert [(job["error_code"], job["seconds"]) for job in mine[2:]] == [(None, 4.0), ("diverged", None)]
+    rest = [(job["status"], job["accuracy"]) for job in jobs if job["cell"] == waiting["name"]]
+    assert rest == [("queued", None)] * 4
+
 
 def test_the_table_comes_as_csv_and_as_markdown(
     client: TestClient, create: Callable[..., Body], jobs_of: Callable[..., list[str]], body: Body, worker: Worker
@@ -244,6 +256,13 @@ def test_the_table_comes_as_csv_and_as_markdown(
     table = client.get(link, params={"format": "markdown"}).text
     assert "| lora_rank=8 | 4/4 | 0 | 0 | 0.875 ± 0.177 | 87.5 ± 17.7 | 100.0 ± 0.0 |" in table
     assert "Not finished yet." in table
+    jobs = list(csv.DictReader(io.StringIO(client.get(experiment["links"]["jobs"], params={"format": "csv"}).text)))
+    assert [(job["seed"], job["task_id"], job["accuracy"]) for job in jobs if job["cell"] == "lora_rank=8"] == [
+        ("3", "a", "0.75"),
+        ("3", "b", "0.75"),
+        ("4", "a", "1.0"),
+        ("4", "b", "1.0"),
+    ]
 
 
 def test_what_jobs_train_in_common_is_divided_among_them(
@@ -467,6 +486,6 @@ def test_the_list_comes_in_pages_newest_first(client: TestClient, create: Callab
     assert client.get("/experiments", params={"cursor": "nonsense"}).json()["code"] == "invalid_cursor"
 
 
-@pytest.mark.parametrize("rest", ["", "/report", "/curves"])
+@pytest.mark.parametrize("rest", ["", "/report", "/jobs", "/curves"])
 def test_there_is_no_other_experiment(client: TestClient, rest: str):
     assert client.get(f"/experiments/00000000-0000-0000-0000-000000000000{rest}").json()["code"] == "not_found"

@@ -44,12 +44,13 @@ def test_results_lie_beside_the_file(file: Path, run: Run, client: Client, desk:
     assert job_ids(client, experiment_id) == ids
     results = file.parent / "results"
     assert {path.name for path in results.iterdir()} == {
-        *("report.json", "report.csv", "report.md"),
+        *("report.json", "report.csv", "report.md", "jobs.csv"),
         *("curves.json", "curves.png"),
     }
     report = json.loads((results / "report.json").read_text())
     assert [cell["pass_at_2"]["mean"] for cell in report["cells"]] == [1.0, 1.0]
     assert len((results / "report.csv").read_text().splitlines()) == 3
+    assert len((results / "jobs.csv").read_text().splitlines()) == 9
     assert "| learning_rate=0.001 | 4/4 |" in (results / "report.md").read_text()
     curves = json.loads((results / "curves.json").read_text())
     assert [len(cell["points"]) for cell in curves["cells"]] == [30, 30]
