@@ -93,7 +93,7 @@ def test_faults_of_a_task_are_located(
         ({"adaptation": {"learning_rate": 10**400}}, "/settings/adaptation/learning_rate", "number"),
         ({"adaptation": {"examples": {"loss_on": "x"}}}, "/settings/adaptation/examples/loss_on", "'later_outputs'"),
         ({"adaptation": {"augmentation": {"a/b": 1}}}, "/settings/adaptation/augmentation/a~1b", "not permitted"),
-        ({"sampling": {"samples_per_view": 4}}, "/settings/sampling", "greedy gives one answer per view"),
+        ({"sampling": {"samples_per_view": 4}}, "/settings/sampling", "greedy answers once per view"),
         (
             {"sampling": {"method": "sample", "num_views": 1024, "samples_per_view": 5}},
             "/settings/sampling",
