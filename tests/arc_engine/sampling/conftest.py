@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.sampling.engine_process import Limits
 from arc_engine.sampling.protocol import AdapterFolder, Prompt
+from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.sampling.vllm_sampler import VllmOptions, VllmSampler
 from tests.arc_engine.sampling import scripted_engine
 from tests.arc_engine.sampling.reference import Reference, make_adapter
@@ -79,3 +81,15 @@ def sampler_that(starts: Path, tmp_path: Path) -> Iterator[Callable[..., VllmSam
     yield make
     for sampler in made:
         sampler.close()
+
+
+@pytest.fixture(scope="session")
+def loaded(tiny_base: Path) -> LoadedBase:
+    """The tiny base in memory."""
+    return load_base(tiny_base, device="cpu")
+
+
+@pytest.fixture
+def sampler(loaded: LoadedBase) -> TorchSampler:
+    """The torch backend with the tiny base."""
+    return TorchSampler(load=lambda _: loaded)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from arc_engine.base_models.loading import LoadedBase, load_base
+from arc_engine.base_models.loading import LoadedBase
 from arc_engine.sampling.protocol import (
     AdapterFolder,
     Nucleus,
@@ -27,16 +27,6 @@ from tests.arc_engine.sampling.reference import (
     continued,
     generated,
 )
-
-
-@pytest.fixture(scope="module")
-def loaded(tiny_base: Path) -> LoadedBase:
-    return load_base(tiny_base, device="cpu")
-
-
-@pytest.fixture
-def sampler(loaded: LoadedBase) -> TorchSampler:
-    return TorchSampler(load=lambda _: loaded)
 
 
 def endless(parameters: SamplingParameters = GREEDY, **changes: Any) -> SamplingParameters:

@@ -35,16 +35,6 @@ from tests.arc_engine.sampling.reference import (
 )
 
 
-@pytest.fixture(scope="module")
-def loaded(tiny_base: Path) -> LoadedBase:
-    return load_base(tiny_base, device="cpu")
-
-
-@pytest.fixture
-def sampler(loaded: LoadedBase) -> TorchSampler:
-    return TorchSampler(load=lambda _: loaded)
-
-
 @pytest.mark.parametrize("method", [GREEDY.method, NUCLEUS.method, DepthFirst(0.1)], ids=["greedy", "nucleus", "dfs"])
 def test_a_prompt_that_fills_the_context_is_too_long(
     method: Method, sampler: TorchSampler, loaded: LoadedBase, tiny_base: Path

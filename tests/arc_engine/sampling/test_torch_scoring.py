@@ -5,18 +5,13 @@ from typing import Any
 
 import pytest
 
-from arc_engine.base_models.loading import LoadedBase, load_base
+from arc_engine.base_models.loading import LoadedBase
 from arc_engine.sampling.protocol import AdapterFolder, Prompt, Question
 from arc_engine.sampling.torch_batches import BatchLimits
 from arc_engine.sampling.torch_sampler import TorchSampler
 from tests.arc_engine.sampling.reference import GREEDY, NUCLEUS, STOP, continued, generated, scored
 
 ANSWERS = ((7, 8, 9, STOP), (STOP,), (40,) * 30, (7, 8, 10, STOP), (), (5, 5))
-
-
-@pytest.fixture(scope="module")
-def loaded(tiny_base: Path) -> LoadedBase:
-    return load_base(tiny_base, device="cpu")
 
 
 @pytest.fixture
