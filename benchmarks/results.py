@@ -7,6 +7,7 @@ from typing import Any, Final
 RESULTS: Final = Path(__file__).parent / "results"
 SAMPLING: Final = RESULTS / "sampling.json"
 CALIBRATION: Final = RESULTS / "calibration.json"
+PIPELINE: Final = RESULTS / "pipeline.json"
 
 
 def write(document: dict[str, Any], file: Path) -> None:

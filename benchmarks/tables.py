@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import calibration_tables, sampling_tables
+from benchmarks import calibration_tables, pipeline_tables, sampling_tables
 from benchmarks.markdown import Part, Results
-from benchmarks.results import CALIBRATION, SAMPLING, read
+from benchmarks.results import CALIBRATION, PIPELINE, SAMPLING, read
 
 BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     SAMPLING: sampling_tables.PARTS,
     CALIBRATION: calibration_tables.PARTS,
+    PIPELINE: pipeline_tables.PARTS,
 }
 """Where a benchmark's results are, and what writes its parts from them."""
 PART: Final = re.compile(

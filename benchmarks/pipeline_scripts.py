@@ -1,0 +1,78 @@
+"""The script way: every stage a process, run one after the other."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.pipeline_record import Timed, kept
+from benchmarks.script_way.recipe import Recipe
+
+ROOT: Final = Path(__file__).parents[1]
+ENVIRONMENT: Final = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""The base is a folder, and forked processes do not tokenise."""
+
+
+class ScriptFailed(Exception):
+    """A script ended with an error; the message names its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The scripts for one recipe, in a folder of their own. All torch threads and cores are theirs."""
+
+    recipe: Recipe
+    folder: Path
+
+    def task(self, task_id: str) -> Timed:
+        """Fine-tunes, merges and infers for one task: three processes. What they took is kept."""
+
+        def measure() -> dict[str, Any]:
+            recipe = self.recipe.only([task_id]).write(self.folder / "recipe.json")
+            adapters, merged = self.folder / "adapters", self.folder / "merged"
+            timed = self._run("finetune", recipe, adapters)
+            timed.add(self._run("merge", recipe, adapters / task_id, merged))
+            timed.add(self._run("infer", recipe, merged, self._completions))
+            return asdict(timed)
+
+        return Timed(**kept(self.folder / f"{task_id}.json", measure))
+
+    def together(self) -> Timed:
+        """Fine-tunes all tasks in one process, and infers for all of them, with their adapters, in another."""
+        recipe = self.recipe.write(self.folder / "recipe.json")
+        adapters = self.folder / "adapters"
+        timed = self._run("finetune", recipe, adapters)
+        timed.add(self._run("infer", recipe, self.recipe.base, self._completions, after=[adapters]))
+        return timed
+
+    def vote(self) -> tuple[Timed, dict[str, Any]]:
+        """Makes the submission of all tasks from their completions: one process."""
+        recipe, submission = self.recipe.write(self.folder / "recipe.json"), self.folder / "submission.json"
+        timed = self._run("vote", recipe, self._completions, submission)
+        return timed, json.loads(submission.read_text(encoding="utf-8"))
+
+    @property
+    def _completions(self) -> Path:
+        return self.folder / "completions"
+
+    def _run(self, script: str, *arguments: Path, after: Iterable[Path] = ()) -> Timed:
+        report, log = self.folder / f"{script}.report.json", self.folder / f"{script}.log"
+        paths = [*arguments, report, *after]
+        command = [sys.executable, "-m", f"benchmarks.script_way.{script}", *map(str, paths)]
+        environment = {**os.environ, **ENVIRONMENT}
+        with log.open("ab") as output:
+            begun = time.perf_counter()
+            done = subprocess.run(  # noqa: S603 - our own scripts
+                command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False
+            )
+            seconds = time.perf_counter() - begun
+        if done.returncode:
+            raise ScriptFailed(f"{script} ended with {done.returncode}: see {log}")
+        said = json.loads(report.read_text(encoding="utf-8"))
+        stages = said["stages"] | {"process": seconds - sum(said["stages"].values())}
+        return Timed(seconds, stages, counts=said["counts"], last_losses=said["last_losses"])
