@@ -7,7 +7,11 @@ from typing import Any, Final
 RESULTS: Final = Path(__file__).parent / "results"
 SAMPLING: Final = RESULTS / "sampling.json"
 CALIBRATION: Final = RESULTS / "calibration.json"
+ADAPT: Final = RESULTS / "adapt.json"
+ADAPT_GPU: Final = RESULTS / "adapt-gpu.json"
+OVERHEAD: Final = RESULTS / "overhead.json"
 PIPELINE: Final = RESULTS / "pipeline.json"
+GROWTH: Final = RESULTS / "growth.json"
 
 
 def write(document: dict[str, Any], file: Path) -> None:
