@@ -15,6 +15,7 @@
     ├── RunMismatch (ValueError)         the folder holds a training run of another recipe
     ├── UnevenShares (ValueError)        the processes of a training run cannot share its micro-batches evenly
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity, or a gradient beyond all bounds
+    ├── OutOfMemory (RuntimeError)       a single training sequence is too much for the device's memory
     ├── AdaptationStopped                somebody asked the training loop to stop between two steps
     ├── AdapterRefused (ValueError)      the sampler does not take this adapter
     ├── MethodUnsupported (ValueError)   the sampling backend does not have this method
@@ -149,6 +150,23 @@ class Diverged(EngineError, ArithmeticError):
         return (
             f"step {self.step}: the gradient norm, {self.grad_norm:.4g}, is above {self.divergence_norm:g}, "
             f"at loss {self.loss:.4g}"
+        )
+
+
+class OutOfMemory(EngineError, RuntimeError):
+    """The device has not enough memory for a training sequence of `num_tokens`, alone in its forward pass."""
+
+    code = "out_of_memory"
+
+    def __init__(self, num_tokens: int, cause: str) -> None:
+        super().__init__(num_tokens, cause)
+        self.num_tokens = num_tokens
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return (
+            f"a training sequence of {self.num_tokens} tokens does not fit into the device's memory; "
+            f"gradient_checkpointing or a smaller max_seq_len may help: {self.cause}"
         )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -109,27 +110,69 @@ def _remove_lora(model: Any) -> None:  # noqa: ANN401 - transformers is untyped
         del model.peft_config
 
 
-def export(peft_model: PeftModel, *, base_name: str) -> Adapter:
-    """A copy of what `peft_model` does to its unchanged base model, named `base_name`, as one plain LoRA adapter.
+@dataclass(frozen=True, slots=True, eq=False)
+class AdapterForm:
+    """An adapter before its training, and what it is to be written as after it."""
 
-    Its rank is twice the trained one's where the initial matrices have to be subtracted (pissa, olora).
-    """
+    config: dict[str, Any]
+    """PEFT's, of the trained matrices alone."""
+    trained: dict[str, LoraMatrices]
+    """By the names that adapter files give layers: `[rank, in_features]` and `[out_features, rank]`, float32."""
+    frozen: dict[str, LoraMatrices]
+    """Those that are added and not trained, for pissa and olora; of the same rank, or none."""
+    scale: float
+    """What products of the matrices are multiplied by."""
+
+    def filled(self, trained: dict[str, LoraMatrices]) -> Adapter:
+        """A copy of these matrices, as one plain LoRA adapter.
+
+        Its rank is twice the trained one's where the initial matrices have to be subtracted.
+        """
+        config = dict(self.config)
+        if self.frozen:
+            trained = _side_by_side(trained, self.frozen)
+            # The same scale at twice the rank.
+            config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
+            config["r"] *= 2
+        tensors = {
+            name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+            for name, tensor in sorted(_by_peft_name(trained).items())
+        }
+        return Adapter(config=json.loads(json.dumps(config, default=sorted)), tensors=tensors)  # PEFT has names in sets
+
+
+def adapter_form(base: LoadedBase, *, settings: AdaptationSettings, initial: Adapter | None = None) -> AdapterForm:
+    """What an adaptation begins with; copies, the base is as it was. Raises what `lora_layers` raises."""
+    with lora_layers(base, settings=settings, initial=initial) as peft_model:
+        form = _form(peft_model, base_name=base.folder.name)
+        trained, frozen = (
+            {
+                name: LoraMatrices(pair.lora_a.detach().clone(), pair.lora_b.detach().clone())
+                for name, pair in one.items()
+            }
+            for one in (form.trained, form.frozen)
+        )
+        return replace(form, trained=trained, frozen=frozen)
+
+
+def export(peft_model: PeftModel, *, base_name: str) -> Adapter:
+    """A copy of what `peft_model` does to its unchanged base model, named `base_name`, as one plain LoRA adapter."""
+    form = _form(peft_model, base_name=base_name)
+    return form.filled(form.trained)
+
+
+def _form(peft_model: PeftModel, *, base_name: str) -> AdapterForm:
     config = {**peft_model.peft_config[TRAINED].to_dict(), "inference_mode": True, "init_lora_weights": True}
     config["base_model_name_or_path"] = base_name  # PEFT puts this machine's path there
     model = peft_model.get_base_model()
-    layers = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
-    config["target_modules"] = shortest_names(model, layers)
-    matrices = get_matrices(peft_model, TRAINED)
-    if FROZEN in peft_model.peft_config:
-        matrices = _side_by_side(matrices, get_matrices(peft_model, FROZEN))
-        # The same scale at twice the rank.
-        config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
-        config["r"] *= 2
-    tensors = {
-        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for name, tensor in sorted(_by_peft_name(matrices).items())
-    }
-    return Adapter(config=json.loads(json.dumps(config, default=sorted)), tensors=tensors)  # PEFT keeps names as sets
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    config["target_modules"] = shortest_names(model, list(layers))
+    return AdapterForm(
+        config,
+        trained=get_matrices(peft_model, TRAINED),
+        frozen=get_matrices(peft_model, FROZEN) if FROZEN in peft_model.peft_config else {},
+        scale=next(iter(layers.values())).scaling[TRAINED],
+    )
 
 
 def _by_peft_name(matrices: dict[str, LoraMatrices]) -> dict[str, Tensor]:

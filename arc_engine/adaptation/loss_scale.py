@@ -22,10 +22,16 @@ class LossScale:
         """What training begins with on a base model of this precision."""
         return cls(FLOAT16_LOSS_SCALE if dtype == torch.float16 else 1.0)
 
+    def lower(self) -> bool:
+        """For when a gradient overflowed; False if it cannot be the scale's fault."""
+        if self.value <= 1:
+            return False
+        self.value /= 4
+        return True
+
     def settle(self, gradients: Callable[[float], tuple[float, float]]) -> tuple[float, float]:
         """Calls `gradients`, which returns loss and gradient norm, with the scale, lowered until nothing overflows."""
         while True:
             loss, grad_norm = gradients(self.value)
-            if math.isfinite(grad_norm) or not math.isfinite(loss) or self.value <= 1:
+            if math.isfinite(grad_norm) or not math.isfinite(loss) or not self.lower():
                 return loss, grad_norm
-            self.value /= 4
