@@ -32,10 +32,10 @@ from typing import Any, Final
 import torch
 
 from arc_engine.settings import AdaptationSettings
-from benchmarks.adapting_cell import TASK_STEPS, Bench, Record, measure_cell
+from benchmarks.adapting_cell import Bench, Record, measure_cell
 from benchmarks.adapting_jobs import jobs_of
 from benchmarks.adapting_models import SHAPES, load
-from benchmarks.adapting_plan import ARC_MINI, LENGTHS, REAL, Cell, Wanted, cells
+from benchmarks.adapting_plan import ARC_MINI, LENGTHS, REAL, TASK_STEPS, Cell, Wanted, cells
 from benchmarks.adapting_processes import CoreProcesses
 from benchmarks.machine import machine, versions
 from benchmarks.results import ADAPT, ADAPT_GPU, read, write

@@ -12,15 +12,11 @@ from arc_engine.errors import EngineError
 from arc_engine.settings import AdaptationSettings
 from benchmarks.adapting_flops import ModelShape, ceilings
 from benchmarks.adapting_jobs import Job
-from benchmarks.adapting_plan import LOOP, Cell, Way
+from benchmarks.adapting_plan import LOOP, TASK_STEPS, WINDOW, Cell, Way
 from benchmarks.adapting_processes import CoreProcesses
 from benchmarks.adapting_ways import Trained, train
 
-TASK_STEPS: Final = AdaptationSettings().max_steps
-"""Of a task, where tasks per hour are given: the service's default."""
 WARM_UP_STEPS: Final = 2
-WINDOW: Final = 10
-"""Steps whose losses are compared one by one at the beginning, and as a mean at the end."""
 
 Record: TypeAlias = dict[str, Any]
 Rounds: TypeAlias = list[Trained]

