@@ -2,11 +2,12 @@
 
     python -m benchmarks.pipeline --tasks 8 --rounds 2
 
-Two ways of scripts: a process per stage and task (fine-tune, merge, infer), as competitors' shell loops do it, and the
-kinder one of a process per stage for all tasks, with adapters instead of merged models. Two of ours, with two workers:
-from the start of `arcadapt up` in an empty folder, and the same request again on the stack that then runs. All of them
-train on the same sequences for the same steps, and answer the same prompts. Writes `benchmarks/results/pipeline.json`,
-from which `python -m benchmarks.tables` makes the tables of docs/benchmarks.md.
+Three ways of scripts: a process per stage and task (fine-tune, merge, infer), as competitors' shell loops do it; the
+same with vLLM's start tuned as ours is; and a process per stage for all tasks, tuned too, with adapters in place of
+merged models. Two of ours, with two workers: from the start of `arcadapt up` in an empty folder, and the same request
+again on the stack that then runs. All of them train on the same sequences for the same steps, and answer the same
+prompts. Writes `benchmarks/results/pipeline.json`, from which `python -m benchmarks.tables` makes the tables of
+docs/benchmarks.md.
 
 The tasks are those of the ARC-AGI-1 evaluation split with the shortest prompts, without 50a16a69, of which arc-mini's
 pretraining saw two pairs. What is done stays in the work folder: interrupted, the same command goes on. The ways take
@@ -34,9 +35,9 @@ from arcadapt.client import Client
 from benchmarks.machine import machine, versions
 from benchmarks.pipeline_plan import Plan
 from benchmarks.pipeline_record import Record, Timed, kept, right_tasks
-from benchmarks.pipeline_scripts import Scripts
+from benchmarks.pipeline_scripts import TUNED_VLLM, Scripts
 from benchmarks.pipeline_service import local_stack, request_to_submission
-from benchmarks.pipeline_summary import COLD, SCRIPTS, TOGETHER, WARM, rows
+from benchmarks.pipeline_summary import COLD, SCRIPTS, TOGETHER, TUNED, WARM, rows
 from benchmarks.results import PIPELINE, write
 from benchmarks.script_way.recipe import Recipe
 
@@ -92,6 +93,9 @@ def measure_round(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) ->
     """Every way once, in the same order; what the folder holds already is not measured again."""
     return {
         SCRIPTS: kept(folder / "scripts.json", lambda: _by_scripts(tasks, plan=plan, folder=folder / "scripts")),
+        TUNED: kept(
+            folder / "tuned.json", lambda: _by_scripts(tasks, plan=plan, folder=folder / "tuned", exported=TUNED_VLLM)
+        ),
         TOGETHER: kept(folder / "together.json", lambda: _together(tasks, plan=plan, folder=folder / "together")),
         **kept(folder / "service.json", lambda: _by_service(tasks, plan=plan, folder=folder / "service")),
     }
@@ -107,17 +111,19 @@ def recipe(tasks: Mapping[str, TaskJson], *, plan: Plan) -> Recipe:
     )
 
 
-def _by_scripts(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> Record:
-    scripts, timed = Scripts(recipe(tasks, plan=plan), folder), Timed()
+def _by_scripts(
+    tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path, exported: Mapping[str, str] | None = None
+) -> Record:
+    scripts, timed = Scripts(recipe(tasks, plan=plan), folder, exported or {}), Timed()
     for task_id in tasks:
         one = scripts.task(task_id)
-        _say(f"{SCRIPTS}: {task_id}", one)
+        _say(f"{folder.name}: {task_id}", one)
         timed.add(one)
     return _voted(scripts, timed, tasks)
 
 
 def _together(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> Record:
-    scripts = Scripts(recipe(tasks, plan=plan), folder)
+    scripts = Scripts(recipe(tasks, plan=plan), folder, TUNED_VLLM)
     timed = scripts.together()
     _say(TOGETHER, timed)
     return _voted(scripts, timed, tasks)
@@ -143,7 +149,7 @@ def _by_service(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> R
 
 def _warm_up(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> Record:
     """The scripts for one task and one step."""
-    short = replace(plan, steps=1, num_views=1, max_new_tokens=8)
+    short = replace(plan, steps=1)
     first = dict(list(tasks.items())[:1])
     return _by_scripts(first, plan=short, folder=folder)
 

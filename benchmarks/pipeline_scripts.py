@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,9 @@ from benchmarks.script_way.recipe import Recipe
 ROOT: Final = Path(__file__).parents[1]
 ENVIRONMENT: Final = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """The base is a folder, and forked processes do not tokenise."""
+TUNED_VLLM: Final = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
+"""With what vLLM starts fastest on a processor: without processes of its own, and without compiling the few functions
+that `enforce_eager` leaves to be compiled. Our engine does the same."""
 
 
 class ScriptFailed(Exception):
@@ -24,10 +27,11 @@ class ScriptFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The scripts for one recipe, in a folder of their own. All torch threads and cores are theirs."""
+    """The scripts for one recipe, in a folder of their own. All cores are theirs, `environment` is what is exported."""
 
     recipe: Recipe
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def task(self, task_id: str) -> Timed:
         """Fine-tunes, merges and infers for one task: three processes. What they took is kept."""
@@ -64,7 +68,7 @@ class Scripts:
         report, log = self.folder / f"{script}.report.json", self.folder / f"{script}.log"
         paths = [*arguments, report, *after]
         command = [sys.executable, "-m", f"benchmarks.script_way.{script}", *map(str, paths)]
-        environment = {**os.environ, **ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT, **self.environment}
         with log.open("ab") as output:
             begun = time.perf_counter()
             done = subprocess.run(  # noqa: S603 - our own scripts

@@ -3,7 +3,7 @@
 from typing import Final
 
 from benchmarks.markdown import Part, Results, hardware, packages, table
-from benchmarks.pipeline_summary import COLD, SCRIPTS, TOGETHER, WARM
+from benchmarks.pipeline_summary import OURS, PEERS
 
 _SCRIPT_STAGES: Final = {
     "process": "start, imports, exit",
@@ -39,20 +39,13 @@ def _conditions(pipeline: Results) -> str:
 
 
 def _ways(pipeline: Results) -> str:
-    header = (
-        "way",
-        "seconds",
-        "seconds a task",
-        f"speed against {SCRIPTS}",
-        f"speed against {TOGETHER}",
-        "tasks right",
-    )
+    header = ("way", "seconds", "seconds a task", *(f"speed against {other}" for other in PEERS), "tasks right")
     lines = [
         (
             row["way"],
             f"{row['seconds']:.1f}",
             f"{row['seconds_per_task']:.1f}",
-            *(f"{row['times_faster'][other]:.2f}x" for other in (SCRIPTS, TOGETHER)),
+            *(f"{row['times_faster'][other]:.2f}x" for other in PEERS),
             f"{row['num_right']:g}",
         )
         for row in pipeline["rows"]
@@ -77,7 +70,7 @@ def _done(pipeline: Results) -> str:
 
 
 def _scripts(pipeline: Results) -> str:
-    return _stages(pipeline, ways=(SCRIPTS, TOGETHER), stages=_SCRIPT_STAGES)
+    return _stages(pipeline, ways=PEERS, stages=_SCRIPT_STAGES)
 
 
 def _service(pipeline: Results) -> str:
@@ -87,9 +80,9 @@ def _service(pipeline: Results) -> str:
         f"{way}: of {workers} x {by_way[way]['seconds']:.1f} worker seconds, "
         + ", ".join(f"{by_way[way]['work'][name]:.1f} were {title}" for name, title in _WORK.items())
         + ".\n"
-        for way in (COLD, WARM)
+        for way in OURS
     ]
-    return _stages(pipeline, ways=(COLD, WARM), stages=_SERVICE_STAGES) + "\n" + "".join(sentences)
+    return _stages(pipeline, ways=OURS, stages=_SERVICE_STAGES) + "\n" + "".join(sentences)
 
 
 def _stages(pipeline: Results, *, ways: tuple[str, ...], stages: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ from benchmarks import pipeline
 from benchmarks.pipeline import measure_round
 from benchmarks.pipeline_plan import Plan
 from benchmarks.pipeline_record import Timed, kept, right_tasks
-from benchmarks.pipeline_summary import COLD, SCRIPTS, TOGETHER, WARM
+from benchmarks.pipeline_summary import COLD, SCRIPTS, TOGETHER, TUNED, WARM
 from tests.benchmarks.pipeline_records import measured_round
 
 pytestmark = pytest.mark.fast
@@ -63,6 +63,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
 def test_a_round_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     made_up = measured_round()
     (tmp_path / "scripts.json").write_text(json.dumps(made_up[SCRIPTS]))
+    (tmp_path / "tuned.json").write_text(json.dumps(made_up[TUNED]))
     (tmp_path / "service.json").write_text(json.dumps({way: made_up[way] for way in (COLD, WARM)}))
     plan = Plan("m", tmp_path, ("one",), steps=1, num_views=1, max_new_tokens=None, num_workers=1, seed=0)
     measured = []

@@ -34,14 +34,14 @@ def test_the_parts_say_what_was_measured():
     assert "2 tasks of `s` with the shortest prompts; m, 150 steps and 16 views" in parts["pipeline-conditions"]
     assert "Every way 2 times" in parts["pipeline-conditions"]
     assert "Abacus, 2 cores, 8 GiB; ours with 2 workers." in parts["pipeline-conditions"]
-    assert "| arcadapt, running | 20.0 | 10.0 | 10.00x | 5.00x | 1 |" in parts["pipeline"]
-    assert "| scripts, per task | 200.0 | 100.0 | 1.00x | 0.50x | 1 |" in parts["pipeline"]
-    assert "| arcadapt, running | 300 | 100,000 | 0.200 | 32 | 1,500 |" in parts["pipeline-done"]
+    assert "| arcadapt, warm | 20.0 | 10.0 | 10.00x | 8.00x | 5.00x | 1 |" in parts["pipeline"]
+    assert "| scripts | 200.0 | 100.0 | 1.00x | 0.80x | 0.50x | 1 |" in parts["pipeline"]
+    assert "| arcadapt, warm | 300 | 100,000 | 0.200 | 32 | 1,500 |" in parts["pipeline-done"]
 
 
 def test_stages_that_a_way_lacks_are_empty():
     parts = {name: part(made_up_pipeline([measured_round()])) for name, part in PARTS.items()}
-    assert "| scripts, per task | 30.0 | 4.0 | 100.0 | 10.0 | 50.0 | 5.0 | 1.0 | 200.0 |" in parts["pipeline-scripts"]
-    assert "| scripts, all tasks per process | 30.0 | 4.0 | 100.0 |  | 50.0 |" in parts["pipeline-scripts"]
-    assert "| arcadapt, running | 0.0 | 0.5 | 15.0 | 3.0 | 0.5 | 20.0 |" in parts["pipeline-service"]
+    assert "| scripts | 30.0 | 4.0 | 100.0 | 10.0 | 50.0 | 5.0 | 1.0 | 200.0 |" in parts["pipeline-scripts"]
+    assert "| scripts, together | 30.0 | 4.0 | 100.0 |  | 50.0 |" in parts["pipeline-scripts"]
+    assert "| arcadapt, warm | 0.0 | 0.5 | 15.0 | 3.0 | 0.5 | 20.0 |" in parts["pipeline-service"]
     assert "of 2 x 40.0 worker seconds, 24.0 were training, 6.0 were sampling." in parts["pipeline-service"]
