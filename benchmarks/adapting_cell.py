@@ -63,9 +63,9 @@ def measure_cell(
 
 
 def _warm_up(way: Way, cell: Cell, jobs: Sequence[Job], *, bench: Bench) -> None:
-    """A few steps on the longest sequences, so that nothing is allocated for the first time in a measurement."""
-    longest = max(jobs, key=lambda job: job.num_tokens)
-    bench.train(way, [longest.first_steps(WARM_UP_STEPS)], settings=cell.settings(steps=WARM_UP_STEPS))
+    """A few steps on the shortest sequences: whatever is done once in a process is done then."""
+    shortest = min(jobs, key=lambda job: job.num_tokens)
+    bench.train(way, [shortest.first_steps(WARM_UP_STEPS)], settings=cell.settings(steps=WARM_UP_STEPS))
 
 
 def _progress(way: Way, number: int, rounds: Rounds) -> str:

@@ -77,9 +77,11 @@ class Cell:
 
     def settings(self, *, steps: int | None = None) -> AdaptationSettings:
         """The defaults, but for what the cell says; synthetic sequences are never longer than it says."""
-        longest = {} if self.is_real else {"max_seq_len": int(self.data)}
         return AdaptationSettings(
-            max_steps=steps or self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, **longest
+            max_steps=steps or self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            max_seq_len=AdaptationSettings().max_seq_len if self.is_real else int(self.data),
         )
 
     def digest(self, conditions: dict[str, Any]) -> str:

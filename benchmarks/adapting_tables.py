@@ -182,7 +182,8 @@ def _step_times(row: Results | None, other: Results | None) -> str:
 
 
 def _ceiling(cell: Results) -> float:
-    return max(cell["gflops_of_matmul"].values())
+    products: dict[str, float] = cell["gflops_of_matmul"]
+    return max(products.values())
 
 
 def _parts(prefix: str) -> dict[str, Part]:

@@ -13,7 +13,7 @@ from benchmarks.adapting_clock import Timing
 from benchmarks.adapting_jobs import Job
 from benchmarks.adapting_ours import train_ours
 from benchmarks.adapting_peers import train_with_loop, train_with_trainer
-from benchmarks.adapting_plan import Way
+from benchmarks.adapting_plan import Kind, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,15 @@ class Trained:
 
 def train(way: Way, base: LoadedBase, jobs: Sequence[Job], *, settings: AdaptationSettings) -> Trained:
     """Trains an adapter for every job; the base is then what it was."""
-    trainer: Callable[..., tuple[Timing, list[list[float]]]] = {
+    trainers: dict[Kind, Callable[..., tuple[Timing, list[list[float]]]]] = {
         "trainer": train_with_trainer,
         "loop": partial(train_with_loop, autocast=way.autocast),
         "ours": partial(train_ours, pack=way.pack),
-    }[way.kind]
+    }
     gc.collect()
     if base.device.startswith("cuda"):
         torch.cuda.empty_cache()
     try:
-        return Trained(*trainer(base, jobs, settings=settings))
+        return Trained(*trainers[way.kind](base, jobs, settings=settings))
     finally:
         base.model.eval()
