@@ -3,11 +3,11 @@
     python -m benchmarks.pipeline --tasks 8 --rounds 2
 
 Three ways of scripts: a process per stage and task (fine-tune, merge, infer), as competitors' shell loops do it; the
-same with vLLM's start tuned as ours is; and a process per stage for all tasks, tuned too, with adapters in place of
-merged models. Two of ours, with two workers: from the start of `arcadapt up` in an empty folder, and the same request
-again on the stack that then runs. All of them train on the same sequences for the same steps, and answer the same
-prompts. Writes `benchmarks/results/pipeline.json`, from which `python -m benchmarks.tables` makes the tables of
-docs/benchmarks.md.
+same tuned, with vLLM's start as fast as ours and as many tasks at a time as we have workers; and a process per stage
+for all tasks, tuned too, with adapters in place of merged models. Two of ours, with two workers: from the start of
+`arcadapt up` in an empty folder, and the same request again on the stack that then runs. All of them train on the same
+sequences for the same steps, and answer the same prompts. Writes `benchmarks/results/pipeline.json`, from which
+`python -m benchmarks.tables` makes the tables of docs/benchmarks.md.
 
 The tasks are those of the ARC-AGI-1 evaluation split with the shortest prompts, without 50a16a69, of which arc-mini's
 pretraining saw two pairs. What is done stays in the work folder: interrupted, the same command goes on. The ways take
@@ -93,9 +93,7 @@ def measure_round(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) ->
     """Every way once, in the same order; what the folder holds already is not measured again."""
     return {
         SCRIPTS: kept(folder / "scripts.json", lambda: _by_scripts(tasks, plan=plan, folder=folder / "scripts")),
-        TUNED: kept(
-            folder / "tuned.json", lambda: _by_scripts(tasks, plan=plan, folder=folder / "tuned", exported=TUNED_VLLM)
-        ),
+        TUNED: kept(folder / "tuned.json", lambda: _tuned(tasks, plan=plan, folder=folder / "tuned")),
         TOGETHER: kept(folder / "together.json", lambda: _together(tasks, plan=plan, folder=folder / "together")),
         **kept(folder / "service.json", lambda: _by_service(tasks, plan=plan, folder=folder / "service")),
     }
@@ -111,14 +109,19 @@ def recipe(tasks: Mapping[str, TaskJson], *, plan: Plan) -> Recipe:
     )
 
 
-def _by_scripts(
-    tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path, exported: Mapping[str, str] | None = None
-) -> Record:
-    scripts, timed = Scripts(recipe(tasks, plan=plan), folder, exported or {}), Timed()
+def _by_scripts(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> Record:
+    scripts, timed = Scripts(recipe(tasks, plan=plan), folder), Timed()
     for task_id in tasks:
         one = scripts.task(task_id)
         _say(f"{folder.name}: {task_id}", one)
         timed.add(one)
+    return _voted(scripts, timed, tasks)
+
+
+def _tuned(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> Record:
+    scripts = Scripts(recipe(tasks, plan=plan), folder, TUNED_VLLM)
+    timed = scripts.side_by_side(plan.num_workers)
+    _say(TUNED, timed)
     return _voted(scripts, timed, tasks)
 
 
@@ -155,7 +158,7 @@ def _warm_up(tasks: Mapping[str, TaskJson], *, plan: Plan, folder: Path) -> Reco
 
 
 def _say(what: str, timed: Timed) -> None:
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timed.stages.items())
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in (timed.stages or timed.work).items())
     print(f"{what}: {timed.seconds:.1f} s ({stages})", flush=True)
 
 

@@ -1,12 +1,14 @@
-"""The script way: every stage a process, run one after the other."""
+"""The script way: every stage a process."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ class ScriptFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The scripts for one recipe, in a folder of their own. All cores are theirs, `environment` is what is exported."""
+    """The scripts for one recipe, in a folder of their own; `environment` is what is exported before they run."""
 
     recipe: Recipe
     folder: Path
@@ -35,37 +37,49 @@ class Scripts:
 
     def task(self, task_id: str) -> Timed:
         """Fine-tunes, merges and infers for one task: three processes. What they took is kept."""
+        place = self.folder / "tasks" / task_id
 
         def measure() -> dict[str, Any]:
-            recipe = self.recipe.only([task_id]).write(self.folder / "recipe.json")
-            adapters, merged = self.folder / "adapters", self.folder / "merged"
-            timed = self._run("finetune", recipe, adapters)
-            timed.add(self._run("merge", recipe, adapters / task_id, merged))
-            timed.add(self._run("infer", recipe, merged, self._completions))
+            recipe = self.recipe.only([task_id]).write(place / "recipe.json")
+            adapters, merged = place / "adapters", place / "merged"
+            timed = self._run("finetune", recipe, adapters, place=place)
+            timed.add(self._run("merge", recipe, adapters / task_id, merged, place=place))
+            timed.add(self._run("infer", recipe, merged, self._completions, place=place))
             return asdict(timed)
 
-        return Timed(**kept(self.folder / f"{task_id}.json", measure))
+        return Timed(**kept(place / "record.json", measure))
+
+    def side_by_side(self, num_together: int) -> Timed:
+        """Every task, so many at a time, each with its share of the cores. Their stages are `work`: they overlap."""
+        shutil.rmtree(self.folder, ignore_errors=True)  # an interrupted run has no seconds
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_together))}
+        shared = replace(self, environment={**self.environment, **threads})
+        timed, begun = Timed(), time.perf_counter()
+        with ThreadPoolExecutor(num_together) as pool:
+            for one in pool.map(shared.task, self.recipe.tasks):
+                timed.add(one)
+        return replace(timed, seconds=time.perf_counter() - begun, stages={}, work=timed.stages)
 
     def together(self) -> Timed:
         """Fine-tunes all tasks in one process, and infers for all of them, with their adapters, in another."""
         recipe = self.recipe.write(self.folder / "recipe.json")
         adapters = self.folder / "adapters"
-        timed = self._run("finetune", recipe, adapters)
-        timed.add(self._run("infer", recipe, self.recipe.base, self._completions, after=[adapters]))
+        timed = self._run("finetune", recipe, adapters, place=self.folder)
+        timed.add(self._run("infer", recipe, self.recipe.base, self._completions, place=self.folder, after=[adapters]))
         return timed
 
     def vote(self) -> tuple[Timed, dict[str, Any]]:
         """Makes the submission of all tasks from their completions: one process."""
         recipe, submission = self.recipe.write(self.folder / "recipe.json"), self.folder / "submission.json"
-        timed = self._run("vote", recipe, self._completions, submission)
+        timed = self._run("vote", recipe, self._completions, submission, place=self.folder)
         return timed, json.loads(submission.read_text(encoding="utf-8"))
 
     @property
     def _completions(self) -> Path:
         return self.folder / "completions"
 
-    def _run(self, script: str, *arguments: Path, after: Iterable[Path] = ()) -> Timed:
-        report, log = self.folder / f"{script}.report.json", self.folder / f"{script}.log"
+    def _run(self, script: str, *arguments: Path, place: Path, after: Iterable[Path] = ()) -> Timed:
+        report, log = place / f"{script}.report.json", place / f"{script}.log"
         paths = [*arguments, report, *after]
         command = [sys.executable, "-m", f"benchmarks.script_way.{script}", *map(str, paths)]
         environment = {**os.environ, **ENVIRONMENT, **self.environment}

@@ -9,7 +9,7 @@ from benchmarks.pipeline_record import DECIMALS, Record
 SCRIPTS: Final = "scripts"
 """A process per stage and task, vLLM as its documentation has it."""
 TUNED: Final = "scripts, tuned"
-"""The same, with vLLM's start tuned as ours is."""
+"""The same with vLLM's start as fast as ours, and as many tasks at a time as we have workers."""
 TOGETHER: Final = "scripts, together"
 """A process per stage for all tasks, with adapters in place of merged models, tuned too."""
 COLD: Final = "arcadapt, cold"

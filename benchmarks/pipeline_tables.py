@@ -3,7 +3,7 @@
 from typing import Final
 
 from benchmarks.markdown import Part, Results, hardware, packages, table
-from benchmarks.pipeline_summary import OURS, PEERS
+from benchmarks.pipeline_summary import OURS, PEERS, TUNED
 
 _SCRIPT_STAGES: Final = {
     "process": "start, imports, exit",
@@ -21,7 +21,7 @@ _SERVICE_STAGES: Final = {
     "answering": "until all are answered",
     "download": "download",
 }
-_WORK: Final = {"adapt_s": "training", "sample_s": "sampling"}
+_WORK: Final = {"adapt_s": "training", "sample_s": "sampling or waiting for vLLM to start"}
 
 
 def _conditions(pipeline: Results) -> str:
@@ -31,7 +31,7 @@ def _conditions(pipeline: Results) -> str:
         f"{len(plan['tasks'])} tasks of `{plan['source']}` with the shortest prompts;",
         f"{plan['base']}, {plan['steps']} steps and {plan['num_views']} views a task, greedy, vote.",
         f"Seed {plan['seed']}.",
-        f"Every way {plan['num_rounds']} times, taking turns; seconds are means.",
+        f"Rounds in which the ways took turns: {plan['num_rounds']}; seconds are means.",
         f"{hardware(pipeline['machine'])}; ours with {plan['num_workers']} workers.",
         f"{packages(pipeline['versions'])}.",
     ]
@@ -70,7 +70,21 @@ def _done(pipeline: Results) -> str:
 
 
 def _scripts(pipeline: Results) -> str:
-    return _stages(pipeline, ways=PEERS, stages=_SCRIPT_STAGES)
+    """What ran side by side is in `work`, and its vote, at the end, in the stages."""
+    lines = [
+        (
+            row["way"],
+            *(_seconds(row["work"].get(stage, 0.0) + row["stages"].get(stage, 0.0)) for stage in _SCRIPT_STAGES),
+            f"{row['seconds']:.1f}",
+        )
+        for row in pipeline["rows"]
+        if row["way"] in PEERS
+    ]
+    workers = pipeline["plan"]["num_workers"]
+    return (
+        table(("way", *_SCRIPT_STAGES.values(), "all"), lines)
+        + f"\nOf {TUNED} the processes of {workers} tasks ran side by side: their seconds add up to more than all.\n"
+    )
 
 
 def _service(pipeline: Results) -> str:
@@ -82,20 +96,15 @@ def _service(pipeline: Results) -> str:
         + ".\n"
         for way in OURS
     ]
-    return _stages(pipeline, ways=OURS, stages=_SERVICE_STAGES) + "\n" + "".join(sentences)
-
-
-def _stages(pipeline: Results, *, ways: tuple[str, ...], stages: dict[str, str]) -> str:
     lines = [
-        (row["way"], *(_seconds(row["stages"].get(stage)) for stage in stages), f"{row['seconds']:.1f}")
-        for row in pipeline["rows"]
-        if row["way"] in ways
+        (way, *(f"{by_way[way]['stages'][stage]:.1f}" for stage in _SERVICE_STAGES), f"{by_way[way]['seconds']:.1f}")
+        for way in OURS
     ]
-    return table(("way", *stages.values(), "all"), lines)
+    return table(("way", *_SERVICE_STAGES.values(), "all"), lines) + "\n" + "".join(sentences)
 
 
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value else ""
 
 
 PARTS: Final[dict[str, Part]] = {

@@ -24,7 +24,7 @@ def measured_round(*, scripts=200.0, tuned=160.0, together=100.0, cold=40.0, war
     work = {"adapt_s": 24.0, "sample_s": 6.0}
     return {
         SCRIPTS: record(scripts, stages={**SCRIPT_STAGES, "merge": 10.0}, right=right),
-        TUNED: record(tuned, stages={**SCRIPT_STAGES, "merge": 10.0}),
+        TUNED: record(tuned, stages={"process": 4.0, "vote": 1.0}, work={**SCRIPT_STAGES, "merge": 10.0, "vote": 0.0}),
         TOGETHER: record(together, stages=SCRIPT_STAGES),
         COLD: record(cold, stages={"start": 20.0, **SERVICE_STAGES}, work=work),
         WARM: record(warm, stages={"start": 0.0, **SERVICE_STAGES}, work=work),

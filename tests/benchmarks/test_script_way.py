@@ -8,7 +8,9 @@ from arc_engine.adaptation.adapt import adapt
 from arc_engine.base_models.loading import load_base
 from arc_engine.settings import AdaptationSettings, SamplingSettings, SolveSettings
 from arc_engine.tasks import parse_task
-from benchmarks.pipeline_scripts import ScriptFailed, Scripts
+from benchmarks import pipeline_scripts
+from benchmarks.pipeline_record import Timed
+from benchmarks.pipeline_scripts import TUNED_VLLM, ScriptFailed, Scripts
 from benchmarks.script_way import finetune
 from benchmarks.script_way.recipe import Recipe
 from benchmarks.script_way.report import Report
@@ -60,22 +62,29 @@ def test_the_script_trains_as_we_do(recipe, tmp_path):
         assert ours[-1] != pytest.approx(ours[0], rel=1e-3)
 
 
-def test_scripts_answer_one_by_one_what_they_answer_together(recipe, tmp_path):
-    one_by_one, together = Scripts(recipe, tmp_path / "one"), Scripts(recipe, tmp_path / "together")
-    timed = one_by_one.task("swap")
-    assert set(timed.stages) == {"process", "load", "training", "merge", "engine", "generation"}
-    assert sum(timed.stages.values()) == pytest.approx(timed.seconds)
-    assert (timed.counts["steps"], timed.counts["completions"]) == (STEPS, VIEWS)
-    timed.add(one_by_one.task("first"))
-    vote, submission = one_by_one.vote()
+def test_scripts_answer_task_by_task_what_they_answer_together(recipe, tmp_path):
+    by_task, together = (Scripts(recipe, tmp_path / name, TUNED_VLLM) for name in ("by-task", "together"))
+    timed = by_task.side_by_side(2)
+    assert timed.stages == {}
+    assert set(timed.work) == {"process", "load", "training", "merge", "engine", "generation"}
+    assert timed.seconds < sum(timed.work.values()) < 2 * timed.seconds
+    assert (timed.counts["steps"], timed.counts["completions"]) == (2 * STEPS, 3 * VIEWS)
+    vote, submission = by_task.vote()
     assert set(vote.stages) == {"process", "vote"}
     assert {task_id: len(entries) for task_id, entries in submission.items()} == {"swap": 1, "first": 2}
 
     timed_together = together.together()
-    assert timed_together.counts["completions"] == timed.counts["completions"] == 3 * VIEWS
-    assert timed_together.counts["train_tokens"] == timed.counts["train_tokens"]
+    assert sum(timed_together.stages.values()) == pytest.approx(timed_together.seconds)
+    assert timed_together.counts == timed.counts
     assert timed_together.last_losses == pytest.approx(timed.last_losses, rel=1e-3)
     assert together.vote()[1] == submission
+
+
+def test_a_task_that_was_answered_is_not_answered_again(recipe, tmp_path, monkeypatch):
+    (tmp_path / "tasks" / "swap").mkdir(parents=True)
+    (tmp_path / "tasks" / "swap" / "record.json").write_text('{"seconds": 3.0, "stages": {"load": 3.0}}')
+    monkeypatch.setattr(pipeline_scripts, "subprocess", None)
+    assert Scripts(recipe, tmp_path).task("swap") == Timed(3.0, {"load": 3.0})
 
 
 def test_a_script_that_fails_names_its_log(recipe, tmp_path):
