@@ -31,8 +31,8 @@ def adapt(
     Raises `EncoderUnsupported` or `PromptUnsupported` if the base cannot write the prompt, `TaskTooLong` if no training
     sequence of any task fits into `settings.max_seq_len` and the model's positions, `LoraUnsupported` if the settings
     ask for layers that the base does not have or a rank that they cannot have, `BaseModelError` if `initial` is not for
-    the base, `Diverged` at the first step whose loss or gradient is out of bounds, `OutOfMemory` if a single sequence is
-    too much for the device, and whatever `observe` raises.
+    the base, `Diverged` at the first step whose loss or gradient is out of bounds, `OutOfMemory` if a single sequence
+    is too much for the device, and whatever `observe` raises.
     """
     alone = _Alone(Run(base, tasks, settings=settings, prompt=prompt, observe=observe, initial=initial))
     waiting = [alone]

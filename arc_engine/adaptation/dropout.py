@@ -32,8 +32,8 @@ class Dropout:
         self._batch = batch
 
     def kept(self, site: int, inputs: Tensor, *, labelled_only: bool = False) -> Tensor:
-        """The factors for `inputs` of the site, `[slots, tokens, in_features]`; `labelled_only` if the tokens are not all
-        of the batch's, but its labelled ones."""
+        """The factors for `inputs` of the site, `[slots, tokens, in_features]`; `labelled_only` if the tokens are the
+        batch's labelled ones alone."""
         batch, width = self._batch, inputs.shape[-1]
         factors = torch.ones(batch.num_slots, batch.num_rows, batch.length, width)
         for index, slot in enumerate(self._slots):

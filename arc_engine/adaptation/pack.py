@@ -54,9 +54,9 @@ def train_together(base: LoadedBase, admit: Callable[[], Trainee | None], *, lim
     """Trains what `admit` gives, several at a time, until it gives nothing and all are done.
 
     `admit` is asked whenever a slot is free, between two steps too: it is to answer at once, None if nothing waits now.
-    Runs that train together have the same base, precision and `gradient_checkpointing`; everything else may differ. A run
-    does not depend on its company: its sequences, dropout, updates and end are its own, and its losses alone and in
-    company are equal but for how float32 rounds sums of other lengths.
+    Runs that train together have the same base, precision and `gradient_checkpointing`; everything else may differ. A
+    run does not depend on its company: its sequences, dropout, updates and end are its own, and its losses alone and
+    in company are equal but for how float32 rounds sums of other lengths.
 
     Raises what is no `Exception`, whoever raises it, and what `admit`, `done` and `failed` raise.
     """

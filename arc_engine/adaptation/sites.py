@@ -62,8 +62,8 @@ class Layout:
         pieces = iter(torch.split(rows, self._sizes, dim=1))
         return [
             SiteMatrices(
-                next(pieces).unflatten(1, (len(site.layers) * self.rank, site.in_features)),
-                tuple(next(pieces).unflatten(1, (out_features, self.rank)) for out_features in site.out_features),
+                next(pieces).view(len(rows), len(site.layers) * self.rank, site.in_features),
+                tuple(next(pieces).view(len(rows), out_features, self.rank) for out_features in site.out_features),
             )
             for site in self.sites
         ]
@@ -71,12 +71,12 @@ class Layout:
     def layers(self, row: Tensor) -> Iterator[tuple[str, LoraMatrices]]:
         """The matrices of one adapter, `row` being `[size]`, by layer: views of it."""
         for site, found in zip(self.sites, self.matrices(row.unsqueeze(0)), strict=True):
-            lora_a = found.lora_a[0].unflatten(0, (len(site.layers), self.rank))
+            lora_a = found.lora_a.view(len(site.layers), self.rank, site.in_features)
             for index, name in enumerate(site.layers):
                 yield name, LoraMatrices(lora_a[index], found.lora_b[index][0])
 
     def write(self, row: Tensor, matrices: Mapping[str, LoraMatrices], *, first_rank: int = 0) -> None:
-        """Puts `matrices`, by layer, into the row, as its ranks from `first_rank` on; other layers keep what they have."""
+        """Puts `matrices`, by layer, into the row, as its ranks from `first_rank` on; the rest keeps what it has."""
         for name, place in self.layers(row):
             if name in matrices:
                 lora_a, lora_b = matrices[name].lora_a, matrices[name].lora_b

@@ -20,14 +20,15 @@ def slot_linear(
 ) -> tuple[Tensor, ...]:
     """W x + s B A x for every layer of a site, with its own B, A and s for every slot.
 
-    `inputs` is `[slots, tokens, in_features]`, the results are `[slots, tokens, out_features]` each. `weights` are those
-    of the base, `[out_features, in_features]`; without them W x is left out. `scales`, `[slots, 1, 1]`, are s. `kept` is
-    what dropout multiplies the input of A with, of the shape of `inputs`. What `added_to` holds for a layer, biases or a
-    residual stream, is added to its result. No gradients are computed for `weights`, nor for an input that needs none.
+    `inputs` is `[slots, tokens, in_features]`, the results are `[slots, tokens, out_features]` each. `weights` are
+    those of the base, `[out_features, in_features]`; without them W x is left out. `scales`, `[slots, 1, 1]`, are s.
+    `kept` is what dropout multiplies the input of A with, of the shape of `inputs`. What `added_to` holds for a layer,
+    biases or a residual stream, is added to its result. No gradients are computed for `weights`, nor for an input that
+    needs none.
     """
     added_to = added_to or (None,) * len(matrices.lora_b)
-    found: tuple[Tensor, ...] = _SlotLinear.apply(
-        inputs, weights, scales, kept, len(added_to), *added_to, matrices.lora_a, *matrices.lora_b
+    found: tuple[Tensor, ...] = _SlotLinear.apply(  # type: ignore[no-untyped-call]
+        inputs, (weights, scales, kept), *added_to, matrices.lora_a, *matrices.lora_b
     )
     return found
 
@@ -36,15 +37,14 @@ class _SlotLinear(torch.autograd.Function):
     """By hand, because autograd would keep more, pass over everything more often, and differentiate the base too."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,  # noqa: ANN401 - autograd's
         inputs: Tensor,
-        weights: tuple[Tensor, ...],
-        scales: Tensor,
-        kept: Tensor | None,
-        num_layers: int,
-        *others: Tensor,
+        constants: tuple[tuple[Tensor, ...], Tensor, Tensor | None],
+        *others: Any,  # noqa: ANN401 - what is added per layer, A, B per layer
     ) -> tuple[Tensor, ...]:
+        weights, scales, kept = constants
+        num_layers = (len(others) - 1) // 2
         added_to, lora_a, lora_b = others[:num_layers], others[num_layers], others[num_layers + 1 :]
         seen = inputs if kept is None else inputs * kept
         inner = torch.bmm(seen, lora_a.mT).mul_(scales)  # [slots, tokens, layers * rank]
@@ -63,7 +63,7 @@ class _SlotLinear(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's
         seen, inner, scales, kept, lora_a, *lora_b = ctx.saved_tensors
         num_layers = len(lora_b)
@@ -83,9 +83,9 @@ class _SlotLinear(torch.autograd.Function):
         input_gradient = None
         if ctx.needs_input_grad[0]:
             input_gradient = _input_gradient(gradients, ctx.weights, inner_gradient, lora_a, kept)
-        needed = ctx.needs_input_grad[5 : 5 + num_layers]
+        needed = ctx.needs_input_grad[2 : 2 + num_layers]
         added_gradients = [gradient if needs else None for gradient, needs in zip(gradients, needed, strict=True)]
-        return input_gradient, None, None, None, None, *added_gradients, lora_a_gradient, *lora_b_gradients
+        return input_gradient, None, *added_gradients, lora_a_gradient, *lora_b_gradients
 
 
 def _base(inputs: Tensor, weight: Tensor, added: Tensor | None) -> Tensor:
@@ -95,7 +95,7 @@ def _base(inputs: Tensor, weight: Tensor, added: Tensor | None) -> Tensor:
         found = torch.mm(flat, weight.t())
     else:
         found = torch.addmm(added if added.ndim == 1 else added.flatten(0, 1), flat, weight.t())
-    return found.unflatten(0, inputs.shape[:2])
+    return found.view(*inputs.shape[:2], -1)
 
 
 def _input_gradient(
@@ -117,4 +117,4 @@ def _through_base(gradients: tuple[Tensor, ...], weights: tuple[Tensor, ...]) ->
     found = torch.mm(gradients[0].flatten(0, 1), weights[0])
     for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
         found.addmm_(gradient.flatten(0, 1), weight)
-    return found.unflatten(0, gradients[0].shape[:2])
+    return found.view(*gradients[0].shape[:2], -1)

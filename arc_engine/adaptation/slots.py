@@ -48,8 +48,8 @@ class Slot:
 class Slots:
     """The adapters that are trained together, in one tensor `[slots, numbers]` each for weights, gradients and moments.
 
-    Ranks are padded to the largest, and adapters to the layers that any of them has. What is padded is 0, gets gradients
-    of 0 and so stays 0: the products of the padded matrices are those of the true ones.
+    Ranks are padded to the largest, and adapters to the layers that any of them has. What is padded is 0, gets
+    gradients of 0 and so stays 0: the products of the padded matrices are those of the true ones.
     """
 
     def __init__(self, sites: Sequence[Site], *, device: str, dtype: torch.dtype = torch.float32) -> None:

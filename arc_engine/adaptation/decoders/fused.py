@@ -9,28 +9,29 @@ from torch.autograd.function import once_differentiable
 
 def rms_norm(stream: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """`stream / rms(stream) * weight`, over the last dimension, computed in float32; the weight gets no gradient."""
-    found: Tensor = _RmsNorm.apply(stream, weight, epsilon)
+    found: Tensor = _RmsNorm.apply(stream, weight, epsilon)  # type: ignore[no-untyped-call]
     return found
 
 
 def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embeddings (Su et al., 2021, https://arxiv.org/abs/2104.09864) of `[sequences, tokens, heads,
-    head_dim]`, the first half of a head with the second; `cos` and `sin` are `[tokens, 1, head_dim / 2]`."""
-    found: Tensor = _Rotated.apply(heads, cos, sin)
+    """Rotary position embeddings (Su et al., 2021, https://arxiv.org/abs/2104.09864), a head's first half with its
+    second: `heads` is `[sequences, tokens, heads, head_dim]`, `cos` and `sin` `[tokens, heads or more, head_dim / 2]`."""
+    found: Tensor = _Rotated.apply(heads, cos, sin)  # type: ignore[no-untyped-call]
     return found
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, stream: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # type: ignore[override]  # noqa: ANN401
+    def forward(ctx: Any, stream: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # noqa: ANN401
         wide = stream.float() if stream.dtype in {torch.float16, torch.bfloat16} else stream
         scale = torch.linalg.vecdot(wide, wide).div_(stream.shape[-1]).add_(epsilon).rsqrt_().unsqueeze(-1)
         normed = wide * scale
         ctx.save_for_backward(normed, scale, weight)
-        return normed.to(stream.dtype) * weight
+        found: Tensor = normed.to(stream.dtype) * weight
+        return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         normed, scale, weight = ctx.saved_tensors
         wide = gradient.to(normed.dtype) * weight.to(normed.dtype)
@@ -40,12 +41,12 @@ class _RmsNorm(torch.autograd.Function):
 
 class _Rotated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ANN401
+    def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(cos, sin)
         return _turned(heads, cos, sin, sign=1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         cos, sin = ctx.saved_tensors
         return _turned(gradient, cos, sin, sign=-1), None, None
@@ -53,6 +54,7 @@ class _Rotated(torch.autograd.Function):
 
 def _turned(heads: Tensor, cos: Tensor, sin: Tensor, *, sign: int) -> Tensor:
     first, second = heads.chunk(2, dim=-1)
+    cos, sin = cos[:, : heads.shape[2]], sin[:, : heads.shape[2]]
     found = torch.empty_like(heads, memory_format=torch.contiguous_format)
     found_first, found_second = found.chunk(2, dim=-1)
     torch.mul(first, cos, out=found_first).addcmul_(second, sin, value=-sign)

@@ -18,7 +18,7 @@ Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 
 class HookedDecoder:
-    """Adds the adapters to what the model's linear layers answer, by forward hooks that are there for as long as the context.
+    """Adds the adapters to what the model's linear layers answer, by forward hooks for as long as the context lasts.
 
     A layer that is used several times in one call, or not on `[sequences, tokens, features]`, is none that this knows.
     """

@@ -62,7 +62,7 @@ class _Pass:
     batch: PackedBatch
     adapters: Adapters
     cos: Tensor
-    """`[length, 1, head_dim / 2]`"""
+    """`[length, heads, head_dim / 2]`, the same for every head: an inner loop over one head's half would be short."""
     sin: Tensor
 
     def linear(
@@ -88,7 +88,7 @@ class _Pass:
         """`[slots, tokens, width]` at the labelled positions."""
         offsets = torch.arange(self.batch.num_slots, device=stream.device).unsqueeze(1) * stream.shape[1]
         chosen = stream.flatten(0, 1).index_select(0, (self.batch.labelled + offsets).flatten())
-        return chosen.unflatten(0, self.batch.labelled.shape)
+        return chosen.view(*self.batch.labelled.shape, -1)
 
 
 class LlamaDecoder:
@@ -128,8 +128,11 @@ class LlamaDecoder:
     def _rotary(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         positions = torch.arange(stream.shape[1], device=stream.device).unsqueeze(0)
         # transformers gives every frequency twice, for the two halves of a head.
-        cos, sin = (found[0, :, : found.shape[-1] // 2] for found in self._model.rotary_emb(stream, positions))
-        return cos.unsqueeze(1), sin.unsqueeze(1)
+        cos, sin = (
+            found[0, :, None, : found.shape[-1] // 2].repeat(1, self._model.config.num_attention_heads, 1)
+            for found in self._model.rotary_emb(stream, positions)
+        )
+        return cos, sin
 
 
 def _layer(layer: Any, sites: list[_Site], stream: Tensor, this: _Pass, *, is_last: bool) -> Tensor:  # noqa: ANN401
