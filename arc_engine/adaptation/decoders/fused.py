@@ -14,8 +14,8 @@ def rms_norm(stream: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embeddings (Su et al., 2021, https://arxiv.org/abs/2104.09864), a head's first half with its
-    second: `heads` is `[sequences, tokens, heads, head_dim]`, `cos` and `sin` `[tokens, heads or more, head_dim / 2]`."""
+    """Rotary position embeddings (Su et al., 2021, https://arxiv.org/abs/2104.09864), the halves of a head together.
+    `heads` is `[sequences, tokens, heads, head_dim]`; `cos`, `sin` are `[tokens, heads or more, head_dim / 2]`."""
     found: Tensor = _Rotated.apply(heads, cos, sin)  # type: ignore[no-untyped-call]
     return found
 
