@@ -10,7 +10,7 @@ from arc_engine.grids import Grid, parse_grid
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import Solution, Task, parse_task
 from jobs.models import AdapterRow, BaseModelRow, Job
-from jobs.states import Phase
+from jobs.states import Phase, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class ClaimedJob:
     group_index: int | None
     """Which of the batch's common adaptations the job takes part in."""
     max_steps: int
+    requeues: int
+    """How often a worker was lost over it, or let go of it because of company that took too long."""
     adapter: AdapterRecord | None
     base_model: BaseModelSource
     created_at: datetime
@@ -82,6 +84,7 @@ class ClaimedJob:
             batch_id=job.batch_id,
             group_index=job.group_index,
             max_steps=job.max_steps,
+            requeues=job.requeues,
             adapter=AdapterRecord.of(job.adapter) if job.adapter else None,
             base_model=BaseModelSource(**job.versions["base_model"]),
             created_at=job.created_at,
@@ -128,6 +131,20 @@ class StepFields(Protocol):
     def tokens(self) -> int: ...
     @property
     def elapsed_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStep:
+    """A training step of a job that is held.
+
+    One that is not to be kept is progress only: the job's losses do not show it.
+    """
+
+    claim: Claim
+    step: StepFields
+    eta_s: float | None = None
+    stage: Stage = Stage.TASK
+    keep: bool = True
 
 
 class FindingFields(Protocol):

@@ -10,6 +10,7 @@ from jobs.errors import ConfigurationError
 
 PREFIX: Final = "ARCADAPT_"
 MEBIBYTE: Final = 1024 * 1024
+_SWITCH: Final = {"on": True, "off": False, "": None}
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -45,6 +46,10 @@ class ServiceConfig:
     max_attempts: int = 3
     """A job whose worker is lost this often has failed."""
     job_timeout_s: float = 3600.0
+    adapt_pack: int | None = None
+    """Most jobs that one worker trains together. None: as many as are good for its device."""
+    overlap: bool | None = None
+    """Whether a worker answers jobs while it trains others. None: if it trains on a GPU."""
     sample_pack: int = 4
     """Most jobs that one call to the sampler answers."""
     vllm: VllmConfig = field(default_factory=VllmConfig)
@@ -72,6 +77,8 @@ class ServiceConfig:
             lease_s=reader.positive("LEASE_S", float, cls.lease_s),
             max_attempts=reader.positive("MAX_ATTEMPTS", int, cls.max_attempts),
             job_timeout_s=reader.positive("JOB_TIMEOUT_S", float, cls.job_timeout_s),
+            adapt_pack=reader.positive("ADAPT_PACK", int, None),
+            overlap=reader.switch("OVERLAP"),
             sample_pack=reader.positive("SAMPLE_PACK", int, cls.sample_pack),
             vllm=VllmConfig(
                 kv_cache_gib=reader.positive("VLLM_KV_CACHE_GIB", float, None),
@@ -123,6 +130,12 @@ class _Reader:
         if not 0 < number < float("inf"):
             self._problems.append(f"{PREFIX}{name} must be above 0, is {value}")
         return number
+
+    def switch(self, name: str) -> bool | None:
+        value = self._value(name)
+        if value not in _SWITCH:
+            self._problems.append(f"{PREFIX}{name} must be on or off, is {value}")
+        return _SWITCH.get(value)
 
     def keys(self, name: str) -> tuple[str, ...]:
         try:

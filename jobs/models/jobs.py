@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     Enum,
     ForeignKey,
     Identity,
@@ -19,10 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobs.models.base import NULLABLE_JSON, Base, JsonObject
+from jobs.models.derived import ANSWERED_BY_ENGINE, ANSWERED_WITH, SOLVED, TRAINED_WITH
 from jobs.models.records import AdapterRow
 from jobs.states import Phase
-
-_HELD = text("phase IN ('adapting', 'sampling')")
 
 
 class Experiment(Base):
@@ -82,14 +82,19 @@ class Job(Base):
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it
     __table_args__ = (
         UniqueConstraint("batch_id", "position"),
+        # Nothing that a training step changes is in an index: such an update touches the row's own page only.
         Index("ix_jobs_claim", "phase", "created_at", "position"),
-        Index("ix_jobs_expiry", "lease_expires_at", postgresql_where=_HELD),
+        Index("ix_jobs_trained_with", "phase", "trained_with", "created_at", "position"),
+        Index("ix_jobs_answered_with", "phase", "answered_with", "created_at", "position"),
+        Index("ix_jobs_answered_by_engine", "phase", "answered_by_engine", "created_at", "position"),
         Index("ix_jobs_listing", "created_at", "id"),
         Index(None, "task_id"),
         CheckConstraint(
             "(phase IN ('adapting', 'sampling')) = (lease_owner IS NOT NULL AND lease_expires_at IS NOT NULL)",
             name="lease_while_held",
         ),
+        # Task, settings and results lie beside the table, which is short to scan, and to write again at every step.
+        {"postgresql_with": {"toast_tuple_target": 512}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -128,6 +133,10 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     adapted_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    trained_with: Mapped[str | None] = mapped_column(Computed(TRAINED_WITH, persisted=True), deferred=True)
+    answered_with: Mapped[str | None] = mapped_column(Computed(ANSWERED_WITH, persisted=True), deferred=True)
+    answered_by_engine: Mapped[bool | None] = mapped_column(Computed(ANSWERED_BY_ENGINE, persisted=True), deferred=True)
+    solved: Mapped[bool | None] = mapped_column(Computed(SOLVED, persisted=True), deferred=True)
 
     batch: Mapped[Batch] = relationship(back_populates="jobs")
     adapter: Mapped[AdapterRow | None] = relationship(passive_deletes=True)

@@ -9,33 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, select, text, update
+from sqlalchemy import Select, delete, insert, select, update
 
-from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, StepFields
+from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, ClaimedStep
 from jobs.errors import InvalidTransition, StaleClaim
 from jobs.models import AdapterRow, CandidateRow, Job, StepRow
 from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now, storable
-from jobs.repositories.claimable import answered_together_with, seen_to_elsewhere, waiting
+from jobs.repositories.claimable import (
+    answered_by_engine,
+    answered_together_with,
+    seen_to_elsewhere,
+    trained_together_with,
+    waiting,
+)
 from jobs.repositories.common_adaptations import CommonAdaptationRepository
 from jobs.repositories.outbox import ring
-from jobs.states import WAITING_PHASE, Phase, Stage
-
-# One statement, hence one round trip and atomic by itself: the fence, the lease, the progress, the row and the answer.
-_RECORD_STEP = text(
-    """
-    WITH held AS (
-        UPDATE jobs
-        SET step = :step, eta_s = :eta_s, lease_expires_at = clock_timestamp() + make_interval(secs => :lease_s)
-        WHERE id = :job_id AND attempt = :attempt AND lease_owner = :owner AND phase = 'adapting'
-        RETURNING id, attempt, cancel_requested
-    ), recorded AS (
-        INSERT INTO training_steps (job_id, step, attempt, stage, loss, learning_rate, grad_norm, tokens, elapsed_s)
-        SELECT id, :step, attempt, :stage, :loss, :learning_rate, :grad_norm, :tokens, :elapsed_s FROM held
-        WHERE CAST(:keep AS boolean)
-    )
-    SELECT cancel_requested FROM held
-    """
-)
+from jobs.repositories.step_writing import record_steps
+from jobs.states import WAITING_PHASE, Phase
 
 
 class ClaimRepository(Repository):
@@ -51,14 +41,23 @@ class ClaimRepository(Repository):
         queued = waiting(Phase.ADAPTING, job_id)
         if job_id is None:
             queued = queued.where(~seen_to_elsewhere())
-        claimed = self._claim(Phase.ADAPTING, queued.limit(1), owner=owner, lease_s=lease_s)
-        for job in claimed:
-            self._session.execute(delete(StepRow).where(StepRow.job_id == job.claim.job_id))
-        return next(iter(claimed), None)
+        return next(iter(self._claim_to_adapt(queued.limit(1), owner=owner, lease_s=lease_s)), None)
 
-    def claim_for_sampling(self, job_id: UUID | None, *, owner: str, lease_s: float) -> ClaimedJob | None:
-        """Takes an adapted job, the oldest where `job_id` is None. None: there is nothing to take."""
+    def claim_more_for_adapting(self, like: ClaimedJob, *, limit: int, owner: str, lease_s: float) -> list[ClaimedJob]:
+        """Takes up to `limit` queued jobs, the oldest first, that can be trained together with `like`."""
+        queued = waiting(Phase.ADAPTING).where(trained_together_with(like.claim.job_id)).limit(limit)
+        return self._claim_to_adapt(queued, owner=owner, lease_s=lease_s)
+
+    def claim_for_sampling(
+        self, job_id: UUID | None, *, owner: str, lease_s: float, in_engine: bool | None = None
+    ) -> ClaimedJob | None:
+        """Takes an adapted job, the oldest where `job_id` is None. None: there is nothing to take.
+
+        With `in_engine` it is one that vLLM answers where it is installed, or one that it does not.
+        """
         adapted = waiting(Phase.SAMPLING, job_id).limit(1)
+        if in_engine is not None:
+            adapted = adapted.where(answered_by_engine() == in_engine)
         return next(iter(self._claim(Phase.SAMPLING, adapted, owner=owner, lease_s=lease_s)), None)
 
     def claim_more_for_sampling(self, like: ClaimedJob, *, limit: int, owner: str, lease_s: float) -> list[ClaimedJob]:
@@ -78,40 +77,13 @@ class ClaimRepository(Repository):
         )
         return self._answer(claim, renewed.scalar_one_or_none())
 
-    def record_step(
-        self,
-        claim: Claim,
-        step: StepFields,
-        *,
-        lease_s: float,
-        eta_s: float | None = None,
-        stage: Stage = Stage.TASK,
-        keep: bool = True,
-    ) -> bool:
-        """Records one training step and extends the lease, in one statement. True: the client asked to cancel.
+    def record_steps(self, taken: Sequence[ClaimedStep], *, lease_s: float) -> Mapping[UUID, bool]:
+        """Records training steps, those of each job in their order, and extends the leases, in one statement.
 
-        A step that is not to be kept is progress only: the job's losses do not show it.
-
-        Raises `ValueError` for a step that is not finite: such a run has diverged and is to be failed.
+        By job, whether the client asked to cancel. A job whose claim no longer holds is not among them, and nothing was
+        recorded of it. Raises `ValueError` for a step that is not finite: such a run has diverged and is to be failed.
         """
-        if not all(map(math.isfinite, (step.loss, step.grad_norm, step.learning_rate))):
-            raise ValueError(f"step {step.step} is not finite: loss {step.loss}, gradient norm {step.grad_norm}")
-        parameters = {
-            "job_id": claim.job_id,
-            "attempt": claim.attempt,
-            "owner": claim.owner,
-            "lease_s": lease_s,
-            "eta_s": eta_s,
-            "step": step.step,
-            "stage": stage.value,
-            "keep": keep,
-            "loss": step.loss,
-            "learning_rate": step.learning_rate,
-            "grad_norm": step.grad_norm,
-            "tokens": step.tokens,
-            "elapsed_s": step.elapsed_s,
-        }
-        return self._answer(claim, self._session.execute(_RECORD_STEP, parameters).scalar_one_or_none())
+        return record_steps(self._session, taken, lease_s=lease_s)
 
     def forget_steps(self, claim: Claim) -> None:
         """Deletes the steps recorded so far, as for a training that begins anew."""
@@ -217,6 +189,12 @@ class ClaimRepository(Repository):
         self._hand_on(job, WAITING_PHASE[claim.phase], event="released")
         self._leave_common(claim, job)
         return job.phase
+
+    def _claim_to_adapt(self, queued: Select[Job], *, owner: str, lease_s: float) -> list[ClaimedJob]:
+        claimed = self._claim(Phase.ADAPTING, queued, owner=owner, lease_s=lease_s)
+        for job in claimed:
+            self._session.execute(delete(StepRow).where(StepRow.job_id == job.claim.job_id))
+        return claimed
 
     def _claim(self, to: Phase, jobs: Select[Job], *, owner: str, lease_s: float) -> list[ClaimedJob]:
         # Rows that another worker is claiming right now are skipped, not waited for.

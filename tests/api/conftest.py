@@ -16,7 +16,7 @@ from sqlalchemy import Engine, delete
 from api.app import create_app
 from arc_engine.grids import Grid
 from jobs.artifacts import ArtifactStore, adapter_key
-from jobs.claims import AdapterRecord, ClaimedJob
+from jobs.claims import AdapterRecord, ClaimedJob, ClaimedStep
 from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, make_engine, transaction
 from jobs.models import BaseModelRow, Batch, Experiment
@@ -68,9 +68,9 @@ class Worker:
         return claimed
 
     def train(self, job: ClaimedJob, losses: Sequence[float]) -> None:
-        for number, loss in enumerate(losses, start=1):
-            with transaction(self._sessions) as session:
-                ClaimRepository(session).record_step(job.claim, Step(number, loss), lease_s=60, eta_s=12.5)
+        steps = [ClaimedStep(job.claim, Step(number, loss), eta_s=12.5) for number, loss in enumerate(losses, start=1)]
+        with transaction(self._sessions) as session:
+            ClaimRepository(session).record_steps(steps, lease_s=60)
 
     def finish_adapting(self, job: ClaimedJob, *, adapter: bool = True) -> None:
         record = self._store(job) if adapter else None

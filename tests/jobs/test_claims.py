@@ -8,7 +8,7 @@ from time import monotonic
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Engine, select, text, update
 
 from jobs.claims import Claim
 from jobs.database import SessionFactory, transaction
@@ -31,7 +31,6 @@ from tests.fixtures.records import (
     OWNER,
     RESULTS,
     Found,
-    Step,
     a_task,
     adapted_job,
     claim_adapting,
@@ -39,13 +38,14 @@ from tests.fixtures.records import (
     finish_adapting,
     finish_sampling,
     read_job,
+    record_step,
     record_steps,
     submit_jobs,
 )
 
 WRITES: dict[str, Callable[[ClaimRepository, Claim], object]] = {
     "renew": lambda claims, claim: claims.renew(claim, lease_s=LEASE_S),
-    "record_step": lambda claims, claim: claims.record_step(claim, Step(1), lease_s=LEASE_S, eta_s=3.0),
+    "record_steps": record_step,
     "copy_common_steps": lambda claims, claim: claims.copy_common_steps(claim, num_steps=1),
     "forget_steps": lambda claims, claim: claims.forget_steps(claim),
     "finish_adapting": lambda claims, claim: claims.finish_adapting(claim, adapter=ADAPTER, usage={}),
@@ -242,7 +242,7 @@ def test_a_write_that_waits_for_the_reaper_is_refused(database: SessionFactory, 
 
     def step() -> None:
         with transaction(database) as session:
-            ClaimRepository(session).record_step(claim, Step(1), lease_s=LEASE_S)
+            record_step(ClaimRepository(session), claim)
 
     with ThreadPoolExecutor(1) as pool:
         with transaction(database) as reaper:
@@ -266,33 +266,6 @@ def _wait_for_lock(engine: Engine) -> None:
             assert monotonic() < deadline
 
 
-def test_a_step_is_one_statement_and_renews_the_lease(database: SessionFactory, engine: Engine):
-    (job_id,) = submit_jobs(database)
-    claim = claim_adapting(database, job_id, lease_s=EXPIRED)
-    statements: list[str] = []
-
-    def note(connection, cursor, statement, *rest):
-        statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    with transaction(database) as session:
-        assert ClaimRepository(session).record_step(claim, Step(1), lease_s=3600, eta_s=9.0) is False
-    event.remove(engine, "before_cursor_execute", note)
-    assert len(statements) == 1
-    with transaction(database) as session:
-        remaining = text("SELECT extract(epoch FROM lease_expires_at - clock_timestamp()) FROM jobs")
-        assert 3500 < float(session.scalar(remaining)) <= 3600
-
-
-@pytest.mark.parametrize("field", ["loss", "grad_norm", "learning_rate"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_step_that_is_not_finite_is_never_stored(database: SessionFactory, field: str, value: float):
-    (job_id,) = submit_jobs(database)
-    claim = claim_adapting(database, job_id)
-    with pytest.raises(ValueError, match="not finite"), transaction(database) as session:
-        ClaimRepository(session).record_step(claim, replace(Step(1), **{field: value}), lease_s=LEASE_S)
-
-
 def test_the_worker_hears_of_a_cancellation_at_its_next_word(database: SessionFactory):
     (job_id,) = submit_jobs(database)
     claim = claim_adapting(database, job_id)
@@ -301,7 +274,7 @@ def test_the_worker_hears_of_a_cancellation_at_its_next_word(database: SessionFa
         JobRepository(session).request_cancel(job_id)
     with transaction(database) as session:
         assert ClaimRepository(session).renew(claim, lease_s=LEASE_S) is True
-        assert ClaimRepository(session).record_step(claim, Step(1), lease_s=LEASE_S) is True
+        assert record_step(ClaimRepository(session), claim) is True
         ClaimRepository(session).cancel(claim)
     assert read_job(database, job_id).phase is Phase.CANCELLED
 

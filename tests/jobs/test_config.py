@@ -34,6 +34,8 @@ def test_every_setting_can_be_given():
         "MAX_ATTEMPTS": "5",
         "JOB_TIMEOUT_S": "60",
         "SAMPLE_PACK": "2",
+        "ADAPT_PACK": "16",
+        "OVERLAP": "off",
         "VLLM_KV_CACHE_GIB": "1.5",
         "VLLM_MAX_NUM_SEQS": "64",
         "VLLM_MAX_LORAS": "8",
@@ -47,7 +49,7 @@ def test_every_setting_can_be_given():
     assert (config.work_dir, config.lease_s, config.max_attempts) == (Path("/scratch"), 12.5, 5)
     assert (config.job_timeout_s, config.max_body_bytes, config.max_tasks) == (60.0, 1000, 7)
     assert config.api_keys == ("one", "two")
-    assert config.sample_pack == 2
+    assert (config.sample_pack, config.adapt_pack, config.overlap) == (2, 16, False)
     assert config.vllm == VllmConfig(
         kv_cache_gib=1.5, max_num_seqs=64, max_loras=8, startup_limit_s=90.0, request_limit_s=600.0
     )
@@ -60,14 +62,22 @@ def test_all_that_is_missing_or_garbled_is_named_at_once():
         "ARCADAPT_MAX_TASKS": "0",
         "ARCADAPT_MAX_ATTEMPTS": "1.5",
         "ARCADAPT_SAMPLE_PACK": "0",
+        "ARCADAPT_ADAPT_PACK": "many",
+        "ARCADAPT_OVERLAP": "perhaps",
         "ARCADAPT_VLLM_MAX_LORAS": "some",
     }
     with pytest.raises(ConfigurationError) as caught:
         ServiceConfig.from_env(env)
     said = str(caught.value)
     servers = ("DATABASE_URL", "BROKER_URL", "ARTIFACTS_DIR")
-    for name in (*servers, "LEASE_S", "MAX_TASKS", "MAX_ATTEMPTS", "SAMPLE_PACK", "VLLM_MAX_LORAS"):
+    packs = ("SAMPLE_PACK", "ADAPT_PACK", "OVERLAP")
+    for name in (*servers, *packs, "LEASE_S", "MAX_TASKS", "MAX_ATTEMPTS", "VLLM_MAX_LORAS"):
         assert f"ARCADAPT_{name}" in said
+
+
+@pytest.mark.parametrize(("value", "overlap"), [("on", True), ("off", False), ("", None), (" on ", True)])
+def test_a_switch_is_on_or_off_or_nobodys_choice(value: str, overlap: bool | None):
+    assert ServiceConfig.from_env(NEEDED | {"ARCADAPT_OVERLAP": value}).overlap is overlap
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])

@@ -1,6 +1,7 @@
 """The life of a job, as a table and as what the database really does."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from jobs.models import Job
 from jobs.repositories import ClaimRepository, JobRepository, ReaperRepository
 from jobs.repositories.base import lease_until
 from jobs.states import ALLOWED, HELD, TERMINAL, WAITING_PHASE, Phase, Status, check_transition, phases_of, status_of
-from tests.fixtures.records import ADAPTER, LEASE_S, RESULTS, Found, Step, read_job, submit_jobs
+from tests.fixtures.records import ADAPTER, LEASE_S, RESULTS, Found, read_job, record_step, submit_jobs
 
 
 def test_terminal_phases_are_those_that_nothing_leaves():
@@ -71,7 +72,7 @@ WRITES: dict[str, Callable[[ClaimRepository, Claim], object]] = {
 actions = st.one_of(
     st.sampled_from([("claim_for_adapting", 0), ("claim_for_sampling", 0)]),
     st.sampled_from([("request_cancel", 0), ("worker_lost", 0), ("reap", 0)]),
-    st.tuples(st.sampled_from([*WRITES, "record_step"]), st.integers(min_value=0, max_value=2)),
+    st.tuples(st.sampled_from([*WRITES, "record_steps"]), st.integers(min_value=0, max_value=2)),
     st.just(("advance", 0)),
 )
 NEXT = {
@@ -99,7 +100,7 @@ def test_no_sequence_of_events_leaves_the_table(
         if name == "advance":
             name = NEXT.get(before.phase, "reap")  # noqa: PLW2901 - the script says so
         claim = claims[-1 - how_old] if how_old < len(claims) else None
-        if name in WRITES or name == "record_step":
+        if name in WRITES or name == "record_steps":
             if claim is not None:
                 _write(shared_database, name, claim, before)
         else:
@@ -109,14 +110,12 @@ def test_no_sequence_of_events_leaves_the_table(
 
 def _write(database: SessionFactory, name: str, claim: Claim, before: Job) -> None:
     holds = (before.attempt, before.phase) == (claim.attempt, claim.phase)
-    write = WRITES.get(name) or (
-        lambda repository, claim: repository.record_step(claim, Step(before.step + 1), lease_s=LEASE_S)
-    )
+    write = WRITES.get(name) or partial(record_step, number=before.step + 1)
     try:
         with transaction(database) as session:
             write(ClaimRepository(session), claim)
     except StaleClaim:
-        assert not holds or (name, claim.phase) == ("record_step", Phase.SAMPLING)
+        assert not holds or (name, claim.phase) == ("record_steps", Phase.SAMPLING)
     except InvalidTransition:
         assert holds
         assert (name, claim.phase) in {("finish_adapting", Phase.SAMPLING), ("finish_sampling", Phase.ADAPTING)}
