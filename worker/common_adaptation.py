@@ -136,14 +136,8 @@ class _CommonStepRecorder(StepRecorder):
 
 
 def _usage(trained: Trained, task_ids: Sequence[str], *, device: str, adapt_s: float) -> dict[str, Any]:
-    return {
-        "adapt_s": round(adapt_s, 3),
-        "device": device,
-        "train_tokens": trained.num_tokens,
-        "num_steps": trained.adaptation.num_steps,
-        "stopped_by": trained.adaptation.stopped_by,
-        "left_out": [task_ids[index] for index in trained.adaptation.left_out],
-    }
+    left_out = [task_ids[index] for index in trained.adaptation.left_out]
+    return {"adapt_s": round(adapt_s, 3), "device": device, **trained.usage, "left_out": left_out}
 
 
 def _manifest(record: JobRecord, common: CommonRecord, tasks: Mapping[str, Task]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A claimed job in this worker's hands: what becomes of it, whatever happens while it is there."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,19 +21,19 @@ log = structlog.get_logger()
 class Held:
     """Keeps a job's lease while the `with` block runs, and turns whatever ends the block into the job's next state.
 
-    Several may be held together, for one call to the sampler; the time of a job counts for each of them. Where that is
-    not enough nobody knows which of them it is due to: they go back to the queue, each to be sampled alone.
+    Several may be held together, to be trained together or to be answered by one call to the sampler.
     """
 
-    def __init__(self, record: JobRecord, *, workshop: Workshop, num_together: int = 1) -> None:
+    def __init__(self, record: JobRecord, *, workshop: Workshop) -> None:
         self.record = record
         self.lease = Lease(
             record,
-            timeout_s=workshop.job_timeout_s * num_together,  # waiting for the others is not the job's own doing
+            timeout_s=workshop.job_timeout_s,
             shutting_down=workshop.shutting_down,
-            interrupt=workshop.models.interrupt,
+            interrupt=partial(workshop.models.interrupt, threading.get_ident()),
         )
-        self._is_alone = num_together == 1
+        self._workshop = workshop
+        self._is_alone = True
         self.is_over = False
         """Whether its end, or its way back to the queue, needs no more writing."""
 
@@ -46,6 +48,15 @@ class Held:
         if error is not None:
             self.end(error)
         return isinstance(error, Exception)
+
+    def share(self, num_together: int) -> None:
+        """The time of a job now counts for each of so many: waiting for the others is not the job's own doing.
+
+        Where that is not enough nobody knows which of them it is due to: they go back to the queue, each to be worked
+        on alone.
+        """
+        self.lease.extend(self._workshop.job_timeout_s * (num_together - 1))
+        self._is_alone = num_together == 1
 
     def may_go_on(self) -> bool:
         """Whether there is no reason to stop; if there is one, the job is let go of now."""
@@ -65,22 +76,32 @@ class Held:
             except Exception as error:  # noqa: BLE001 - whatever it is, the job's record is where it belongs
                 self.end(error)
 
-    def end(self, error: BaseException) -> None:
-        """Records what this makes of the job, unless it is over."""
+    def finished(self) -> None:
+        """Its next state is on record: others may go on with it."""
+        self.is_over = True
+        self.lease.release()
+        self._workshop.pass_on(self.record.job)
+
+    def end(self, error: BaseException, *, is_anyones: bool = False) -> None:
+        """Records what this makes of the job, unless it is over.
+
+        With `is_anyones` the error may be due to any of those that it is held with, so that it is to be tried alone.
+        """
         if self.is_over:
             return
         self.is_over = True
         self.lease.release()
         with bound_contextvars(**_names(self.record)):
             try:
-                self._let_go(error)
+                self._let_go(error, is_anyones=is_anyones and not self._is_alone)
+                self._workshop.pass_on(self.record.job)
             except StaleClaim:
                 log.warning("job taken over by another worker; dropping what we have")
             except DATABASE_AWAY:
                 # Nothing can be recorded, and the job is not to blame: it is taken over when the lease has run out.
                 log.exception("the database is away; leaving the job to its lease")
 
-    def _let_go(self, error: BaseException) -> None:
+    def _let_go(self, error: BaseException, *, is_anyones: bool) -> None:
         if isinstance(error, (StaleClaim, *DATABASE_AWAY)):
             raise error
         # What is no Exception ends the process.
@@ -95,6 +116,9 @@ class Held:
                 self.record.release(alone=True)
             case StopReason.DEADLINE:
                 self.record.fail("timed_out", "the job took longer than this installation allows")
+            case None if is_anyones:
+                log.error("a fault that may be another job's; to be tried alone", exc_info=error)
+                self.record.release(alone=True)
             case None:
                 log.error("job failed", exc_info=error)
                 self.record.fail(*_cause(error))

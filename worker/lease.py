@@ -37,9 +37,9 @@ URGENT: Final = frozenset({StopReason.SHUTTING_DOWN, StopReason.DEADLINE, StopRe
 class Lease:
     """A claim kept alive while its `with` block runs.
 
-    `stop_reason` is None as long as the work may go on. Recording a step checks it too, so adaptation stops within one
-    step. Sampling is one call: a cancel waits for its end, the lease still being kept, but for the reasons in `URGENT`
-    the keeping thread calls `interrupt`, which is to make it fail.
+    `stop_reason` is None as long as the work may go on. It is looked at after every training step, so adaptation stops
+    within one. Sampling is one call: a cancel waits for its end, the lease still being kept, but for the reasons in
+    `URGENT` the keeping thread calls `interrupt`, which is to make it fail.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Lease:
         self._deadline = time.monotonic() + timeout_s
         self._shutting_down = shutting_down
         self._interrupt = interrupt
+        self._renewed_at = time.monotonic()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{record.claim.job_id}", daemon=True)
         self.stop_reason: StopReason | None = None
@@ -90,6 +91,10 @@ class Lease:
         """Moves the job's deadline back: what it is about to wait for is not its own doing."""
         self._deadline += seconds
 
+    def was_renewed(self) -> None:
+        """Another write has extended the lease just now."""
+        self._renewed_at = time.monotonic()
+
     def check(self) -> StopReason | None:
         """The reason to stop, looked up now; costs no query."""
         if self._shutting_down.is_set():
@@ -102,6 +107,8 @@ class Lease:
         while not self._released.wait(self._interval_s):
             if self.check() in URGENT or self._record.closing:
                 break
+            if self._is_fresh():
+                continue
             try:
                 if self._record.renew():
                     self.stop(StopReason.CANCELLED)
@@ -113,3 +120,7 @@ class Lease:
                 log.warning("lease not renewed", error=str(error))
         if self.stop_reason in URGENT and not self._released.is_set():
             self._interrupt()
+
+    def _is_fresh(self) -> bool:
+        # The lease of a common adaptation is renewed with the job's and by nobody else.
+        return self._record.common is None and time.monotonic() - self._renewed_at < self._interval_s

@@ -1,14 +1,14 @@
 """A claimed job and its record: every write in a transaction of its own, each of them fenced by the claim."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from arc_engine.adaptation.steps import AdaptationStep
-from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob
+from jobs.claims import AdapterRecord, CandidateFields, Claim, ClaimedJob, ClaimedStep
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import ClaimRepository
 from jobs.states import Phase, Stage
@@ -18,6 +18,18 @@ DATABASE_AWAY: Final = (OperationalError, InterfaceError, InternalError, PoolTim
 """How a database that went away, or may not be written to for now, shows itself."""
 
 log = structlog.get_logger()
+
+
+class StepSink(Protocol):
+    """Where a job's training steps go on their way to the record."""
+
+    def put(self, step: ClaimedStep) -> None:
+        """Takes a step and returns at once, as a rule. Raises why an earlier one could not be written."""
+        ...
+
+    def settle(self) -> None:
+        """Waits until all steps are on record. Raises why they are not and never will be."""
+        ...
 
 
 class JobRecord:
@@ -33,6 +45,8 @@ class JobRecord:
         )
         self.closing = False
         """Set before the write that ends the claim: from then on a stale claim is no surprise."""
+        self.steps: StepSink | None = None
+        """Set while the job is adapted."""
         self.sessions = sessions
 
     @property
@@ -49,27 +63,28 @@ class JobRecord:
 
     def step(
         self, step: AdaptationStep, *, seconds_per_step: float, stage: Stage = Stage.TASK, keep: bool = True
-    ) -> bool:
-        """Records a training step, or only its number, and extends the lease. True: the client asked to cancel."""
+    ) -> None:
+        """Sends a training step, or only its number, on its way to the record; it is there before any other write."""
+        if self.steps is None:
+            raise RuntimeError("nobody writes the steps of this job")
         eta_s = seconds_per_step * (self.job.max_steps - step.step)
-        with transaction(self.sessions) as session:
-            return ClaimRepository(session).record_step(
-                self.claim, step, lease_s=self.lease_s, eta_s=eta_s, stage=stage, keep=keep
-            )
+        self.steps.put(ClaimedStep(self.claim, step, eta_s, stage, keep))
 
     def forget_steps(self) -> None:
         """Deletes what was recorded so far: the training is to begin anew."""
+        self._settle()
         with transaction(self.sessions) as session:
             ClaimRepository(session).forget_steps(self.claim)
 
     def copy_common_steps(self, *, num_steps: int) -> None:
         """Makes the steps of the common adaptation the job's own."""
+        self._settle()
         with transaction(self.sessions) as session:
             ClaimRepository(session).copy_common_steps(self.claim, num_steps=num_steps)
 
     def finish_adapting(self, *, adapter: AdapterRecord | None, usage: Mapping[str, Any]) -> Phase:
         """adapting -> adapted, or cancelled if that was asked for meanwhile."""
-        self.closing = True
+        self._close()
         with transaction(self.sessions) as session:
             return ClaimRepository(session).finish_adapting(self.claim, adapter=adapter, usage=usage)
 
@@ -81,25 +96,33 @@ class JobRecord:
         usage: Mapping[str, Any],
     ) -> None:
         """sampling -> succeeded."""
-        self.closing = True
+        self._close()
         with transaction(self.sessions) as session:
             ClaimRepository(session).finish_sampling(self.claim, candidates=candidates, results=results, usage=usage)
 
     def fail(self, code: str, message: str) -> None:
         """Ends the job as failed."""
         log.warning("job failed", code=code, message=message)
-        self.closing = True
+        self._close()
         with transaction(self.sessions) as session:
             ClaimRepository(session).fail(self.claim, code=code, message=message)
 
     def cancel(self) -> None:
         """Ends the job as cancelled."""
-        self.closing = True
+        self._close()
         with transaction(self.sessions) as session:
             ClaimRepository(session).cancel(self.claim)
 
     def release(self, *, alone: bool = False) -> Phase:
-        """Gives the job back unfinished, for another worker to take; with `alone`, to be sampled by itself."""
-        self.closing = True
+        """Gives the job back unfinished, for another worker to take; with `alone`, to be worked on by itself."""
+        self._close()
         with transaction(self.sessions) as session:
             return ClaimRepository(session).release(self.claim, alone=alone)
+
+    def _close(self) -> None:
+        self._settle()
+        self.closing = True
+
+    def _settle(self) -> None:
+        if self.steps is not None:
+            self.steps.settle()

@@ -133,10 +133,11 @@ def _is_urgent(pack: Sequence[Held]) -> bool:
 def _ask(seats: Sequence[Seat], *, pack: Sequence[Held], workshop: Workshop) -> list[Answer | EngineError]:
     first = seats[0].held.record  # what is asked of it here is the same for all of them
     reading = workshop.models.reading(base_folder(first, bases=workshop.bases))
-    return answer_all(
-        [seat.assignment for seat in seats],
-        sampler=_Interruptible(workshop.models.sampler(reading.folder, settings=first.job.settings.sampling), pack),
-        tokenizer=reading.tokenizer,
-        base=reading.folder,
-        max_positions=reading.max_positions,
-    )
+    with workshop.models.sampling(reading.folder, settings=first.job.settings.sampling) as sampler:
+        return answer_all(
+            [seat.assignment for seat in seats],
+            sampler=_Interruptible(sampler, pack),
+            tokenizer=reading.tokenizer,
+            base=reading.folder,
+            max_positions=reading.max_positions,
+        )

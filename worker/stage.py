@@ -1,16 +1,18 @@
 """One stage of a job's training: every step on record, and an end to it as soon as there is a reason."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from arc_engine.adaptation.adapt import Adaptation, adapt
+from arc_engine.adaptation.adapt import adapt
 from arc_engine.adaptation.adapter import Adapter
+from arc_engine.adaptation.run import Adaptation
 from arc_engine.adaptation.steps import AdaptationStep
 from arc_engine.base_models.loading import LoadedBase
 from arc_engine.errors import AdaptationStopped, Diverged
 from arc_engine.settings import AdaptationSettings, PromptSettings
 from arc_engine.tasks import Task
 from jobs.states import Stage
-from worker.lease import Lease, StopReason
+from worker.lease import Lease
 from worker.record import JobRecord
 
 
@@ -22,6 +24,18 @@ class Trained:
     steps: tuple[AdaptationStep, ...]
     """Those on record."""
     num_tokens: int
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What it took, but for the seconds from its start to its end."""
+        return {
+            "train_tokens": self.num_tokens,
+            "num_steps": self.adaptation.num_steps,
+            "stopped_by": self.adaptation.stopped_by,
+            "compute_s": round(self.adaptation.compute_s, 3),
+            "padding": round(self.adaptation.padding, 4),
+            "company": round(self.adaptation.company, 2),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,7 @@ def train(
     except Diverged as error:  # counted as the job's record counts
         number = recorder.before.num_steps + error.step
         raise Diverged(number, error.loss, error.grad_norm, error.divergence_norm) from error
-    recorder.finish()
-    return Trained(adaptation, tuple(recorder.steps), recorder.num_tokens)
+    return recorder.finish(adaptation)
 
 
 class StepRecorder:
@@ -66,11 +79,11 @@ class StepRecorder:
         self._logging_steps = logging_steps
         self.before = before or Before()
         self._unrecorded: AdaptationStep | None = None
-        self.steps: list[AdaptationStep] = []
-        self.num_tokens = 0
+        self._steps: list[AdaptationStep] = []
+        self._num_tokens = 0
 
     def __call__(self, step: AdaptationStep) -> None:
-        self.num_tokens += step.tokens
+        self._num_tokens += step.tokens
         seconds_per_step = step.elapsed_s / step.step
         numbered = replace(
             step, step=self.before.num_steps + step.step, elapsed_s=self.before.elapsed_s + step.elapsed_s
@@ -80,19 +93,16 @@ class StepRecorder:
             self._keep(numbered, seconds_per_step=seconds_per_step)
         else:
             self._unrecorded = numbered
-            self._write(numbered, keep=False, seconds_per_step=seconds_per_step)
+            self._record.step(numbered, stage=self._stage, keep=False, seconds_per_step=seconds_per_step)
         if self._lease.check() is not None:
             raise AdaptationStopped(f"stopped after step {numbered.step}: {self._lease.stop_reason}")
 
-    def finish(self) -> None:
+    def finish(self, adaptation: Adaptation) -> Trained:
         """The last step has been taken: now it is known which one it was."""
         if self._unrecorded is not None:
             self._keep(self._unrecorded, seconds_per_step=0.0)
+        return Trained(adaptation, tuple(self._steps), self._num_tokens)
 
     def _keep(self, step: AdaptationStep, *, seconds_per_step: float) -> None:
-        self.steps.append(step)
-        self._write(step, keep=True, seconds_per_step=seconds_per_step)
-
-    def _write(self, step: AdaptationStep, *, keep: bool, seconds_per_step: float) -> None:
-        if self._record.step(step, stage=self._stage, keep=keep, seconds_per_step=seconds_per_step):
-            self._lease.stop(StopReason.CANCELLED)
+        self._steps.append(step)
+        self._record.step(step, stage=self._stage, seconds_per_step=seconds_per_step)

@@ -5,8 +5,11 @@ backend: jobs that only torch can answer do not cost the others their engine.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -20,19 +23,30 @@ from arc_engine.sampling.vllm_sampler import VllmOptions
 from arc_engine.settings import Precision, SamplingSettings
 from jobs.config import VllmConfig
 
+_Key: TypeAlias = tuple[Path, Backend]
+
 log = structlog.get_logger()
 
 
 class WarmModels:
-    """Loads on first use and keeps until another base model is asked for."""
+    """Loads on first use and keeps until another base model is asked for.
+
+    One thread may train, and sample with torch, while another samples with vLLM. `interrupt` and `close` may come from
+    any thread.
+    """
 
     def __init__(self, *, vllm: VllmOptions | None = None) -> None:
         self._vllm = vllm
         self._base: LoadedBase | None = None
-        self._reading: BaseReading | None = None
-        self._samplers: dict[tuple[Path, Backend], Sampler] = {}
-        self._in_use: tuple[Path, Backend] | None = None
-        self._lock = threading.Lock()  # close() comes from the thread that handles the shutdown signal
+        self._readings = threading.local()  # tokenizers are not for two threads at a time
+        self._samplers: dict[_Key, Sampler] = {}
+        self._in_use: dict[int, _Key] = {}  # by thread
+        self._lock = threading.Lock()
+
+    @property
+    def device(self) -> str | None:
+        """Where the base model lives that was loaded last; None: none was."""
+        return self._base.device if self._base is not None else None
 
     def base(self, folder: Path, *, precision: Precision = "auto") -> LoadedBase:
         """The model in `folder`, ready to be adapted."""
@@ -45,35 +59,58 @@ class WarmModels:
 
     def reading(self, folder: Path) -> BaseReading:
         """Its tokenizer and limits, without its weights."""
-        if self._reading is None or self._reading.folder != folder:
-            self._reading = read_base(folder)
-        return self._reading
+        reading: BaseReading | None = getattr(self._readings, "latest", None)
+        if reading is None or reading.folder != folder:
+            reading = self._readings.latest = read_base(folder)
+        return reading
 
-    def sampler(self, folder: Path, *, settings: SamplingSettings) -> Sampler:
-        """The sampler that these settings ask for, with the model in `folder`, perhaps still starting.
+    def warm_up(self, folder: Path, *, settings: SamplingSettings, lora_rank: int = 0) -> None:
+        """Lets the sampler that these settings ask for start up, for adapters of up to `lora_rank`.
 
-        Samplers with another model are closed first.
+        Not while another thread samples: that would cost it an engine that has another model, or takes lower ranks.
+        Raises `SamplerFailed` if the settings ask for one that is not installed.
         """
         wanted = (folder, choose(settings))
         with self._lock:
-            for other in [kept for kept in self._samplers if kept[0] != folder]:
-                self._samplers.pop(other).close()
-            if wanted not in self._samplers:
-                self._samplers[wanted] = make_sampler(wanted[1], base=folder, load=self.base, options=self._vllm)
-            self._in_use = wanted
-            return self._samplers[wanted]
+            if not self._in_use:
+                self._sampler(wanted).start(lora_rank=lora_rank)
 
-    def interrupt(self) -> None:
-        """Ends the sampler that was asked for last, and with it what it is doing; others are idle and stay warm."""
+    @contextmanager
+    def sampling(self, folder: Path, *, settings: SamplingSettings) -> Iterator[Sampler]:
+        """The sampler that these settings ask for, with the model in `folder`, perhaps still starting; this thread's
+        for as long as the context lasts."""
+        wanted, thread = (folder, choose(settings)), threading.get_ident()
         with self._lock:
-            if self._in_use in self._samplers:
-                self._samplers.pop(self._in_use).close()
+            sampler = self._sampler(wanted)
+            self._in_use[thread] = wanted
+        try:
+            yield sampler
+        finally:
+            with self._lock:
+                del self._in_use[thread]
+
+    def interrupt(self, thread: int) -> None:
+        """Ends the sampler that this thread is sampling with, and so its call; others stay warm."""
+        with self._lock:
+            in_use = self._in_use.get(thread)
+            if in_use is not None and in_use in self._samplers:
+                self._samplers.pop(in_use).close()
 
     def close(self) -> None:
         """Ends the samplers, in mid-request if need be."""
         with self._lock:
             while self._samplers:
                 self._samplers.popitem()[1].close()
+
+    def _sampler(self, wanted: _Key) -> Sampler:
+        """Kept or made anew; those with another model that nobody uses are closed first."""
+        folder, backend = wanted
+        used = set(self._in_use.values())
+        for other in [key for key in self._samplers if key[0] != folder and key not in used]:
+            self._samplers.pop(other).close()
+        if wanted not in self._samplers:
+            self._samplers[wanted] = make_sampler(backend, base=folder, load=self.base, options=self._vllm)
+        return self._samplers[wanted]
 
 
 def vllm_options(config: VllmConfig) -> VllmOptions:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from jobs.artifacts import ArtifactStore
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import BaseModelRepository
 from tests.worker.desk import TASK, Desk
+from tests.worker.outage import Outage
 from worker.warm import WarmModels
 from worker.workshop import Workshop
 
@@ -38,7 +40,7 @@ def models() -> Iterator[WarmModels]:
 
 @pytest.fixture
 def new_workshop(models: WarmModels, tmp_path: Path) -> Callable[..., Workshop]:
-    def create(*, job_timeout_s: float = 600.0, models: WarmModels = models) -> Workshop:
+    def create(*, job_timeout_s: float = 600.0, models: WarmModels = models, **more: Any) -> Workshop:
         work_dir = tmp_path / "work"
         work_dir.mkdir(exist_ok=True)
         return Workshop(
@@ -47,6 +49,7 @@ def new_workshop(models: WarmModels, tmp_path: Path) -> Callable[..., Workshop]:
             work_dir=work_dir,
             job_timeout_s=job_timeout_s,
             shutting_down=threading.Event(),
+            **more,
         )
 
     return create
@@ -55,6 +58,14 @@ def new_workshop(models: WarmModels, tmp_path: Path) -> Callable[..., Workshop]:
 @pytest.fixture
 def workshop(new_workshop: Callable[..., Workshop]) -> Workshop:
     return new_workshop()
+
+
+@pytest.fixture
+def outage(postgres_url: str, database_url: str) -> Iterator[Outage]:
+    """Takes the test's own database away for a while."""
+    outage = Outage(postgres_url, database_url)
+    yield outage
+    outage.end()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,14 @@
 """Jobs for worker tests: submitted to a real database, claimed, looked at."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import parse_task
 from jobs.database import SessionFactory, transaction
 from jobs.models import Job, StepRow
-from jobs.repositories import ClaimRepository, JobRepository, StepRepository
+from jobs.repositories import ClaimRepository, EventRepository, JobRepository, StepRepository
 from jobs.submission import submit
 from worker.record import JobRecord
 
@@ -26,6 +26,13 @@ QUICK = {
     "adaptation": {"max_steps": 5, "batch_size": 2, "lora_rank": 2},
     "sampling": {"backend": "torch", "num_views": 2, "max_new_tokens": 8},
 }
+
+
+Watch: TypeAlias = Callable[[JobRecord], None]
+
+
+def _nothing(_: JobRecord) -> None:
+    return
 
 
 class Desk:
@@ -56,6 +63,26 @@ class Desk:
             claimed = ClaimRepository(session).claim_for_adapting(job_id, owner="test", lease_s=lease_s)
         assert claimed is not None
         return JobRecord(claimed, sessions=self.sessions, lease_s=lease_s)
+
+    def claim_more(self, first: JobRecord, *, watch: Watch = _nothing) -> Callable[[], JobRecord | None]:
+        """Claims what a worker would train together with `first`, one by one; `watch` sees each record first."""
+
+        def claim() -> JobRecord | None:
+            with transaction(self.sessions) as session:
+                more = ClaimRepository(session).claim_more_for_adapting(
+                    first.job, limit=1, owner="test", lease_s=first.lease_s
+                )
+            if not more:
+                return None
+            record = JobRecord(more[0], sessions=self.sessions, lease_s=first.lease_s)
+            watch(record)
+            return record
+
+        return claim
+
+    def events(self, job_id: UUID) -> list[str]:
+        with transaction(self.sessions) as session:
+            return [row.kind for row in EventRepository(session).list(job_id)]
 
     def claim_for_sampling(self, job_id: UUID, *, lease_s: float = LEASE_S) -> JobRecord:
         with transaction(self.sessions) as session:

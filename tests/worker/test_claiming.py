@@ -1,4 +1,4 @@
-"""Which jobs a worker takes to answer them by one call, against a real database."""
+"""Which jobs a worker takes, against a real database."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +15,9 @@ from jobs.config import ServiceConfig
 from jobs.database import SessionFactory, transaction
 from jobs.models import Job
 from jobs.states import Phase
-from tests.fixtures.records import OWNER, adapted_job, read_job
+from tests.fixtures.records import OWNER, adapted_job, read_job, submit_jobs
 from worker import claiming
-from worker.claiming import claim_pack
+from worker.claiming import Claims
 
 CONFIG = ServiceConfig(database_url="", broker_url="", artifacts_dir=Path(), work_dir=Path())
 
@@ -34,7 +34,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def claimed(database: SessionFactory, **config: Any) -> list[UUID]:
-    pack = claim_pack(database, owner=OWNER, config=replace(CONFIG, **config))
+    pack = Claims(database, owner=OWNER, config=replace(CONFIG, **config)).to_sample()
     assert all(job.claim.phase is Phase.SAMPLING for job in pack)
     return [job.claim.job_id for job in pack]
 
@@ -85,3 +85,41 @@ def test_a_job_for_a_backend_that_is_not_here_is_claimed_alone(
     monkeypatch.setattr(claiming, "choose", refuse)
     jobs = waiting(database, 2)
     assert claimed(database) == jobs[:1]
+
+
+def test_a_worker_may_ask_for_jobs_of_the_engine_or_for_the_others(database: SessionFactory):
+    settings: dict[str, dict[str, Any]] = {
+        "auto": {},
+        "torch": {"backend": "torch"},
+        "dfs": {"method": "dfs"},
+        "vllm": {"backend": "vllm"},
+    }
+    jobs = {name: adapted_job(database, settings={"sampling": sampling}) for name, sampling in settings.items()}
+    jobs["damaged"] = adapted_job(database)
+    with transaction(database) as session:
+        session.execute(update(Job).where(Job.id == jobs["damaged"]).values(settings={"base_model": 3}))
+    claims = Claims(database, owner=OWNER, config=replace(CONFIG, sample_pack=1))
+    taken = {
+        in_engine: [job.claim.job_id for _ in jobs for job in claims.to_sample(in_engine=in_engine)]
+        for in_engine in (True, False)
+    }
+    assert taken == {
+        True: [jobs["auto"], jobs["vllm"]],
+        False: [jobs["torch"], jobs["dfs"], jobs["damaged"]],
+    }
+
+
+def test_the_oldest_queued_job_is_taken_to_be_adapted_and_then_what_fits_to_it(database: SessionFactory):
+    claims = Claims(database, owner=OWNER, config=CONFIG)
+    jobs = submit_jobs(database, 3)
+    first = claims.to_adapt()
+    assert first is not None
+    more = [claims.to_adapt_with(first) for _ in range(3)]
+    assert [first.claim.job_id, *(job.claim.job_id for job in more if job)] == jobs
+    assert more[-1] is None
+    assert claims.to_adapt() is None
+
+
+@pytest.mark.parametrize(("max_attempts", "in_packs"), [(1, False), (2, True)])
+def test_a_worker_knows_whether_jobs_may_have_company(database: SessionFactory, max_attempts: int, in_packs: bool):
+    assert Claims(database, owner=OWNER, config=replace(CONFIG, max_attempts=max_attempts)).in_packs is in_packs

@@ -157,6 +157,8 @@ def test_a_cancel_of_the_job_that_trains_leaves_the_others_to_go_on(desk: Desk, 
     def cancel() -> None:
         with transaction(desk.sessions) as session:
             JobRepository(session).request_cancel(first)
+        assert record.steps is not None
+        record.steps.settle()  # and hears of it
 
     after_step(record, 2, cancel)
     adapt_job(record, workshop=workshop)

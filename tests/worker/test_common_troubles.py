@@ -121,6 +121,8 @@ def test_a_healthy_job_survives_the_loss_of_the_common_lease(desk: Desk, worksho
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not _knows_of_its_loss(record):
             time.sleep(0.05)
+        assert record.steps is not None
+        record.steps.settle()
         taken_over_at.append(len(desk.steps(first)))
         threading.Timer(1.5, expire_common, [desk]).start()  # and the other one is lost in turn
 

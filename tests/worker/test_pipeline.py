@@ -6,9 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
-from arc_engine.adaptation.steps import AdaptationStep
 from jobs.database import transaction
 from jobs.doorbells import Queue
 from jobs.repositories import (
@@ -21,6 +20,7 @@ from jobs.repositories import (
 )
 from jobs.states import Phase
 from tests.worker.desk import QUICK, TASK, Desk
+from tests.worker.outage import Outage
 from tests.worker.watching import after_step
 from worker.pipeline import adapt_job, sample_jobs
 from worker.workshop import Workshop
@@ -29,6 +29,13 @@ LARGE = {
     "train": [{"input": [[1] * 20] * 20, "output": [[2] * 20] * 20}],
     "test": [{"input": [[1] * 20] * 20}],
 }
+
+
+def with_steps(number: int) -> dict[str, Any]:
+    return {**QUICK, "adaptation": {**QUICK["adaptation"], "max_steps": number}}
+
+
+ENDLESS = with_steps(100_000)
 
 
 def cancel(desk: Desk, job_id: UUID) -> None:
@@ -45,6 +52,8 @@ def test_a_job_is_adapted_then_answered(desk: Desk, workshop: Workshop):
     assert (adapted.step, adapted.max_steps, len(desk.losses(job_id))) == (5, 5, 5)
     assert adapted.usage["adapt_s"] > 0
     assert adapted.usage["train_tokens"] > 5 * 2 * 20
+    assert 0 < adapted.usage["compute_s"] < adapted.usage["adapt_s"]
+    assert (0 <= adapted.usage["padding"] < 1, adapted.usage["company"]) == (True, 1.0)
     with transaction(desk.sessions) as session:
         assert [row.queue for row in OutboxRepository(session).unsent()] == [Queue.ADAPT, Queue.SAMPLE]
         adapter = AdapterRepository(session).get(job_id)
@@ -101,14 +110,29 @@ def test_test_outputs_that_the_client_sent_do_not_change_training(desk: Desk, wo
     assert curves[0] == curves[1] == curves[2]
 
 
-def test_a_cancel_stops_within_one_step(desk: Desk, workshop: Workshop):
-    job_id = desk.submit()
+def test_a_cancel_stops_the_training(desk: Desk, workshop: Workshop):
+    job_id = desk.submit(settings=ENDLESS)
     record = desk.claim_for_adapting(job_id)
     after_step(record, 2, lambda: cancel(desk, job_id))
     adapt_job(record, workshop=workshop)
     assert desk.job(job_id).phase is Phase.CANCELLED
-    assert len(desk.losses(job_id)) <= 3
+    steps = [row.step for row in desk.steps(job_id)]
+    assert steps == list(range(1, desk.job(job_id).step + 1))
     assert list(workshop.work_dir.iterdir()) == []
+
+
+def test_a_cancel_that_was_seen_stops_within_one_step(desk: Desk, workshop: Workshop):
+    job_id = desk.submit(settings=ENDLESS)
+    record = desk.claim_for_adapting(job_id)
+
+    def cancel_and_see() -> None:
+        cancel(desk, job_id)
+        assert record.steps is not None
+        record.steps.settle()
+
+    after_step(record, 2, cancel_and_see)
+    adapt_job(record, workshop=workshop)
+    assert (desk.job(job_id).phase, len(desk.steps(job_id))) == (Phase.CANCELLED, 2)
 
 
 def test_a_shutdown_gives_the_job_back_and_the_next_worker_gets_the_same_losses(
@@ -157,20 +181,45 @@ def test_what_a_worker_that_lost_its_lease_has_stored_is_removed(desk: Desk, wor
     assert not list((tmp_path / "artifacts").rglob("*.zip"))
 
 
-def test_a_database_that_breaks_the_connection_fails_no_job(desk: Desk, workshop: Workshop):
-    job_id = desk.submit()
-    record = desk.claim_for_adapting(job_id, lease_s=1.0)
-    recorded = record.step
-
-    def record_and_lose_the_connection(taken: AdaptationStep, **how: Any) -> bool:
-        with desk.sessions() as session:
-            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-        return recorded(taken, **how)
-
-    record.step = record_and_lose_the_connection  # type: ignore[method-assign]
+def test_a_database_that_is_away_for_a_while_costs_no_step(desk: Desk, workshop: Workshop, outage: Outage):
+    undisturbed, job_id = (desk.submit(settings=with_steps(40)) for _ in range(2))
+    adapt_job(desk.claim_for_adapting(undisturbed), workshop=workshop)
+    record = desk.claim_for_adapting(job_id)
+    after_step(record, 5, outage.begin)
+    after_step(record, 30, outage.end)
     adapt_job(record, workshop=workshop)
+    assert (desk.job(job_id).phase, desk.job(job_id).step) == (Phase.ADAPTED, 40)
+    assert len(desk.losses(job_id)) == 40
+    assert desk.losses(job_id) == desk.losses(undisturbed)
+
+
+def test_a_worker_that_shuts_down_while_the_database_is_away_leaves_the_job_to_its_lease(
+    desk: Desk, workshop: Workshop, outage: Outage
+):
+    job_id = desk.submit(settings=ENDLESS)
+    record = desk.claim_for_adapting(job_id, lease_s=1.0)
+
+    def shut_down() -> None:
+        outage.begin()
+        workshop.shutting_down.set()
+
+    after_step(record, 5, shut_down)
+    adapt_job(record, workshop=workshop)
+    outage.end()
     assert desk.job(job_id).phase is Phase.ADAPTING  # whoever finds the lease run out takes it from here
     assert desk.job(job_id).error_code is None
+
+
+def test_a_database_that_is_away_at_the_very_end_fails_no_job(desk: Desk, workshop: Workshop):
+    job_id = desk.submit()
+    record = desk.claim_for_adapting(job_id, lease_s=1.0)
+
+    def database_is_away(**_: Any) -> Phase:
+        raise OperationalError("UPDATE", {}, ConnectionError("gone"))
+
+    record.finish_adapting = database_is_away  # type: ignore[method-assign]
+    adapt_job(record, workshop=workshop)
+    assert (desk.job(job_id).phase, desk.job(job_id).error_code) == (Phase.ADAPTING, None)
 
 
 def test_a_base_model_registered_anew_does_not_change_a_job_under_way(desk: Desk, workshop: Workshop, tmp_path: Path):
@@ -182,7 +231,7 @@ def test_a_base_model_registered_anew_does_not_change_a_job_under_way(desk: Desk
 
 
 def test_a_job_over_its_time_fails(desk: Desk, new_workshop: Callable[..., Workshop]):
-    job_id = desk.submit(settings=QUICK | {"adaptation": {"max_steps": 100_000}})
+    job_id = desk.submit(settings=ENDLESS)
     adapt_job(desk.claim_for_adapting(job_id), workshop=new_workshop(job_timeout_s=0.5))
     assert (desk.job(job_id).phase, desk.job(job_id).error_code) == (Phase.FAILED, "timed_out")
 

@@ -8,13 +8,12 @@ from worker.record import JobRecord
 
 
 def after_step(record: JobRecord, step: int, do: Callable[[], object]) -> None:
-    """Does something right after a step was recorded."""
+    """Does something right after a step was sent on its way to the record."""
     recorded = record.step
 
-    def record_and_do(taken: AdaptationStep, **how: Any) -> bool:
-        answer = recorded(taken, **how)
+    def record_and_do(taken: AdaptationStep, **how: Any) -> None:
+        recorded(taken, **how)
         if taken.step == step:
             do()
-        return answer
 
     record.step = record_and_do  # type: ignore[method-assign]
