@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -60,7 +61,11 @@ def train_together(base: LoadedBase, admit: Callable[[], Trainee | None], *, lim
 
     Raises what is no `Exception`, whoever raises it, and what `admit`, `done` and `failed` raise.
     """
-    _Pack(base, limits or PackLimits()).train(admit)
+    with ThreadPoolExecutor(1, thread_name_prefix="draw") as drawing:
+        try:
+            _Pack(base, limits or PackLimits(), drawing).train(admit)
+        finally:
+            drawing.shutdown(cancel_futures=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,8 +85,9 @@ class _Seat:
 
 
 class _Pack:
-    def __init__(self, base: LoadedBase, limits: PackLimits) -> None:
+    def __init__(self, base: LoadedBase, limits: PackLimits, drawing: Executor) -> None:
         self._base = base
+        self._drawing = drawing
         self._limits = limits
         self._seats: list[_Seat] = []
         self._num_passes = 0
@@ -102,6 +108,7 @@ class _Pack:
             self._max_tokens = self._limits.max_tokens or token_budget(self._base, self._pass.sites)
         seat = _Seat(trainee, self._pass.slots.add(trainee.run.start), last_pass=self._num_passes)
         self._seats.append(seat)
+        trainee.run.draw_ahead(self._drawing)
         self._on_its_own(seat, trainee.run.begin_step)
 
     def _advance(self) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,6 +97,8 @@ class Run:
         self.passes = Passes()
         self.step = 0
         """The step under way, counted from 1."""
+        self._executor: Executor | None = None
+        self._upcoming: Future[tuple[Portion, ...]] | None = None
         self._batch: tuple[Portion, ...] = ()
         self._waiting: deque[Portion] = deque()
         self.loss = 0.0
@@ -130,10 +133,16 @@ class Run:
         """What that portion's pass leaves out."""
         return SlotDropout(self.settings.lora_dropout, self.settings.seed, self.step, self.portion)
 
+    def draw_ahead(self, executor: Executor) -> None:
+        """Draws every batch while the one before it is in the model; called before the first step."""
+        self._executor = executor
+
     def begin_step(self) -> None:
-        """Draws the next batch."""
+        """Takes the next batch."""
         self.step += 1
-        self._batch = portions_of([self._examples.draw() for _ in range(self.settings.batch_size)])
+        self._batch = self._draw() if self._upcoming is None else self._upcoming.result()
+        if self._executor is not None and self.step < self.settings.max_steps:
+            self._upcoming = self._executor.submit(self._draw)
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -166,6 +175,9 @@ class Run:
         )
         self._observe(step)
         return self._stop_rule.after(step)
+
+    def _draw(self) -> tuple[Portion, ...]:
+        return portions_of([self._examples.draw() for _ in range(self.settings.batch_size)])
 
     def adaptation(self, trained: dict[str, LoraMatrices], *, stopped_by: StopCause) -> Adaptation:
         """What is left behind, with the matrices `trained`, by layer of the base model."""
