@@ -4,17 +4,20 @@
 
 One worker of a local stack gets one job, whose time is its start-up, and then the others together. Their records say
 when each was taken up, adapted and finished, how long its forward and backward passes and updates took, and how long
-its answers. Writes `benchmarks/results/overhead.json`, from which `python -m benchmarks.tables` makes its part of
-docs/benchmarks.md. A look, a minute on two cores:
+its answers. The worker trains and answers in turns, as it does by default on a processor. Writes
+`benchmarks/results/overhead.json`, from which `python -m benchmarks.tables` makes its part of docs/benchmarks.md.
+A look, a minute on two cores:
 
     python -m benchmarks.overhead --jobs 2 --steps 10 --backend torch --out /tmp/look.json
 """
 
 import argparse
+import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -46,6 +49,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="arcadapt-overhead-", ignore_cleanup_errors=True) as folder,
         stop_signals() as stopping,
+        _environment(),
         own_stack(
             StackFolder.of(Path(folder)), api_key=None, options=StackOptions(), stopping=stopping, say=print
         ) as host,
@@ -83,6 +87,18 @@ def _solved(client: Client, tasks: Mapping[str, TaskJson], *, settings: Mapping[
     if failed:
         raise RuntimeError(f"nothing is measured of jobs that do not succeed: {', '.join(failed)}")
     return jobs
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """The service's defaults, but that its worker does one thing at a time, so that every second is of one kind."""
+    own = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ARCADAPT_")}
+    os.environ["ARCADAPT_OVERLAP"] = "off"
+    try:
+        yield
+    finally:
+        del os.environ["ARCADAPT_OVERLAP"]
+        os.environ.update(own)
 
 
 def _arguments() -> argparse.Namespace:

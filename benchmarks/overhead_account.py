@@ -13,7 +13,7 @@ def account(jobs: Sequence[JobDetail]) -> dict[str, Any]:
     `compute_s` are forward and backward passes and updates, `sample_s` the calls that answer. `around_training_s` is
     the time in which any job is being adapted, without those passes: drawing and writing sequences, records of steps,
     the adapter's export and storage. `elsewhere_s` is the rest: claims, fetching adapters, storing answers, waiting for
-    messages. It is below 0 where training and answering go on at the same time for longer than all that takes.
+    messages. Where training and answering go on at the same time it has less, even less than 0.
     """
     wall_s = max(_at(job.finished_at) for job in jobs) - min(_at(job.started_at) for job in jobs)
     adapting_s = sum(_covered((_at(job.started_at), _at(job.adapted_at)) for job in jobs))
