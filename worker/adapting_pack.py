@@ -145,7 +145,8 @@ class _Pack:
         adaptation = settings.adaptation
         if adaptation is None:
             raise RuntimeError("a job without adaptation is not trained")
-        get_ready(job, folder=self._base.folder, workshop=self._workshop)
+        if held is not self._all[0]:  # for the first one the base model had to be found as well
+            get_ready(job, folder=self._base.folder, workshop=self._workshop)
         recorder = StepRecorder(held.record, held.lease, stage=Stage.TASK, logging_steps=adaptation.logging_steps)
         run = Run(
             self._base,

@@ -1,11 +1,9 @@
 """Which jobs a worker may claim."""
 
-from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Exists, Select, and_, exists, false, func, or_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Exists, Select, and_, exists, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from jobs.models import CommonAdaptationRow, Job
 from jobs.repositories.base import now
@@ -37,53 +35,23 @@ def seen_to_elsewhere() -> Exists:
     )
 
 
-def trained_together_with(job_id: UUID) -> Exists:
+def trained_together_with(job_id: UUID) -> ColumnElement[bool]:
     """Whether a trainer can adapt the job together with that one: same model in memory, same precision and
     checkpointing of it, nothing that either shares with its batch."""
-    other = aliased(Job)
-    own_training = [
-        condition
-        for job in (Job, other)
-        for condition in (job.group_index.is_(None), job.settings["adaptation"].astext.is_not(None))
-    ]
-    return exists().where(other.id == job_id, *own_training, _in_company(other, _trainer_of))
+    return _in_company_of(job_id, Job.trained_with)
 
 
-def answered_together_with(job_id: UUID) -> Exists:
+def answered_together_with(job_id: UUID) -> ColumnElement[bool]:
     """Whether one call to a sampler can answer the job together with that one: same model in memory, same backend."""
-    other = aliased(Job)
-    return exists().where(other.id == job_id, _in_company(other, _sampler_of))
+    return _in_company_of(job_id, Job.answered_with)
 
 
-def answered_by_engine() -> ColumnElement[bool]:
-    """Whether the job is one that vLLM answers where it is installed, as `arc_engine.sampling.backends` chooses."""
-    backend, method = (Job.settings[("sampling", name)].astext for name in ("backend", "method"))
-    return func.coalesce(or_(backend == "vllm", and_(backend == "auto", method != "dfs")), false())
-
-
-def _in_company(other: Any, needs: Callable[[Any], tuple[ColumnElement[Any], ...]]) -> ColumnElement[bool]:  # noqa: ANN401
-    """Whether the job, and `other`, an alias, may be worked on together, having equal needs.
+def _in_company_of(job_id: UUID, needs: InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
+    """Whether the job has the same needs as that one, and both may be worked on together.
 
     A job that was taken from a lost worker, or from company that took too long, is worked on alone: if it is to blame,
     no other job pays for it again.
     """
-    same = [mine.is_not_distinct_from(its) for mine, its in zip(needs(Job), needs(other), strict=True)]
-    return and_(Job.requeues == 0, other.requeues == 0, *same)
-
-
-def _weights_of(job: Any) -> tuple[ColumnElement[Any], ...]:  # noqa: ANN401 - Job, or an alias of it
-    """The base model as it was registered, merged or not."""
-    start = func.coalesce(job.settings[("adaptation", "start")].astext, "new")
-    return job.settings["base_model"], job.versions["base_model"], start == "continue"
-
-
-def _trainer_of(job: Any) -> tuple[ColumnElement[Any], ...]:  # noqa: ANN401 - as above
-    options = (job.settings[("adaptation", name)] for name in ("precision", "gradient_checkpointing"))
-    return *_weights_of(job), *options
-
-
-def _sampler_of(job: Any) -> tuple[ColumnElement[Any], ...]:  # noqa: ANN401 - as above
-    """What a sampler is chosen by: the weights, the backend, and whether the job searches depth first, which only one
-    backend can."""
-    backend, method = (job.settings[("sampling", name)] for name in ("backend", "method"))
-    return *_weights_of(job), backend, method.astext == "dfs"
+    other = aliased(Job)
+    its_needs = select(getattr(other, needs.key)).where(other.id == job_id, other.requeues == 0).scalar_subquery()
+    return and_(Job.requeues == 0, needs == its_needs)

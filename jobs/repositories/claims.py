@@ -16,7 +16,6 @@ from jobs.errors import InvalidTransition, StaleClaim
 from jobs.models import AdapterRow, CandidateRow, Job, StepRow
 from jobs.repositories.base import QUEUE_OF, Repository, lease_until, locked, move, now, storable
 from jobs.repositories.claimable import (
-    answered_by_engine,
     answered_together_with,
     seen_to_elsewhere,
     trained_together_with,
@@ -57,7 +56,7 @@ class ClaimRepository(Repository):
         """
         adapted = waiting(Phase.SAMPLING, job_id).limit(1)
         if in_engine is not None:
-            adapted = adapted.where(answered_by_engine() == in_engine)
+            adapted = adapted.where(Job.answered_by_engine == in_engine)
         return next(iter(self._claim(Phase.SAMPLING, adapted, owner=owner, lease_s=lease_s)), None)
 
     def claim_more_for_sampling(self, like: ClaimedJob, *, limit: int, owner: str, lease_s: float) -> list[ClaimedJob]:
