@@ -16,7 +16,7 @@ TRAINED_WITH: Final = f"""
     CASE WHEN group_index IS NULL AND settings ->> 'adaptation' IS NOT NULL THEN md5(
         {_WEIGHTS} || ' ' || coalesce(settings #>> '{{adaptation,precision}}', '') || ' ' ||
         coalesce(settings #>> '{{adaptation,gradient_checkpointing}}', '')
-    ) END
+    ) ELSE NULL END
 """
 """Equal for jobs that one trainer can adapt together: the model in memory, its precision and checkpointing. NULL for
 one that shares its training with its batch, or has none."""
@@ -30,6 +30,6 @@ ANSWERED_BY_ENGINE: Final = f"{_BACKEND} = 'vllm' OR ({_BACKEND} = 'auto' AND NO
 
 SOLVED: Final = """
     CASE WHEN results IS NOT NULL AND NOT jsonb_path_exists(solution, '$[*] ? (@ == null)')
-    THEN NOT jsonb_path_exists(results, '$.test[*] ? (!(@.correct == true))') END
+    THEN NOT jsonb_path_exists(results, '$.test[*] ? (!(@.correct == true))') ELSE NULL END
 """
 """Whether one of two attempts is right for every test input; NULL where that is not known."""
