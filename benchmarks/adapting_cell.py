@@ -97,9 +97,9 @@ def _described(cell: Cell, jobs: Sequence[Job], *, bench: Bench) -> Record:
 
 
 def _step_flops(cell: Cell, jobs: Sequence[Job], *, bench: Bench) -> float:
-    """Of the steps that are measured as steps."""
+    """Of all steps, in the mean."""
     shape, rank = ModelShape.of(bench.base.model), cell.settings().lora_rank
-    return fmean(shape.step_flops(batch, rank=rank) for job in jobs for batch in job.batches[1:])
+    return fmean(shape.step_flops(batch, rank=rank) for job in jobs for batch in job.batches)
 
 
 def _rows(

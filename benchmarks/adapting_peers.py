@@ -22,7 +22,7 @@ from arc_engine.adaptation.examples import Example
 from arc_engine.adaptation.schedule import learning_rate_factor
 from arc_engine.base_models.loading import LoadedBase
 from arc_engine.settings import AdaptationSettings
-from benchmarks.adapting_clock import Stopwatch, Timing
+from benchmarks.adapting_clock import OneByOne, Timing
 from benchmarks.adapting_jobs import Job
 
 IGNORED = -100
@@ -35,10 +35,10 @@ def train_with_trainer(
     """One task after the other in one process: a new PEFT model and a new Trainer for each, unloaded afterwards."""
     losses = []
     with tempfile.TemporaryDirectory() as folder:
-        stopwatch = Stopwatch(device=base.device, steps=settings.max_steps)
+        clock = OneByOne(device=base.device, steps=settings.max_steps)
         for job in jobs:
             peft_model = _with_adapter(base, settings=settings)
-            optimizer, schedule = _optimisation(peft_model, settings=settings, stopwatch=stopwatch)
+            optimizer, schedule = _optimisation(peft_model, settings=settings, clock=clock)
             trainer = Trainer(
                 model=peft_model,
                 args=_arguments(folder, settings=settings, device=base.device),
@@ -51,7 +51,7 @@ def train_with_trainer(
                 trainer.train()
             peft_model.unload()
             losses.append(found)
-        timing = stopwatch.timing()
+        timing = clock.timing()
     return timing, [_numbers(found) for found in losses]
 
 
@@ -65,10 +65,10 @@ def train_with_loop(
     precision = torch.autocast(base.device, dtype=torch.bfloat16) if autocast else nullcontext()
     peft_model.train()
     losses = []
-    stopwatch = Stopwatch(device=base.device, steps=settings.max_steps)
+    clock = OneByOne(device=base.device, steps=settings.max_steps)
     for job in jobs:
         _set(trained, initial)
-        optimizer, schedule = _optimisation(peft_model, settings=settings, stopwatch=stopwatch)
+        optimizer, schedule = _optimisation(peft_model, settings=settings, clock=clock)
         found = []
         for batch in job.batches:
             inputs = {name: tensor.to(base.device) for name, tensor in _collated(batch).items()}
@@ -81,7 +81,7 @@ def train_with_loop(
             optimizer.zero_grad()
             found.append(loss.detach())
         losses.append(found)
-    timing = stopwatch.timing()
+    timing = clock.timing()
     peft_model.unload()
     return timing, [_numbers(found) for found in losses]
 
@@ -121,9 +121,9 @@ def _arguments(folder: str, *, settings: AdaptationSettings, device: str) -> Tra
 
 
 def _optimisation(
-    peft_model: PeftModel, *, settings: AdaptationSettings, stopwatch: Stopwatch
+    peft_model: PeftModel, *, settings: AdaptationSettings, clock: OneByOne
 ) -> tuple[Optimizer, LambdaLR]:
-    """AdamW on our schedule; every update is a step of the stopwatch."""
+    """AdamW on our schedule; every update is a step of the clock."""
     weights = [weights for weights in peft_model.parameters() if weights.requires_grad]
     optimizer = AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     factor = partial(
@@ -134,7 +134,7 @@ def _optimisation(
     )
     schedule = LambdaLR(optimizer, lambda done: factor(min(done + 1, settings.max_steps)))
     numbers = count(1)
-    optimizer.register_step_post_hook(lambda *_: stopwatch.step(next(numbers)))
+    optimizer.register_step_post_hook(lambda *_: clock.step(next(numbers)))
     return optimizer, schedule
 
 
