@@ -70,7 +70,7 @@ class Held:
     @contextmanager
     def on_its_own(self) -> Iterator[None]:
         """What goes wrong in the block ends this job alone; those that it is held with go on."""
-        with bound_contextvars(**_names(self.record)):
+        with bound_contextvars(**self.record.names):
             try:
                 yield
             except Exception as error:  # noqa: BLE001 - whatever it is, the job's record is where it belongs
@@ -91,7 +91,7 @@ class Held:
             return
         self.is_over = True
         self.lease.release()
-        with bound_contextvars(**_names(self.record)):
+        with bound_contextvars(**self.record.names):
             try:
                 self._let_go(error, is_anyones=is_anyones and not self._is_alone)
                 self._workshop.pass_on(self.record.job)
@@ -145,8 +145,3 @@ def _cause(error: BaseException) -> tuple[str, str]:
     if isinstance(error, CommonAdaptationFailed):
         return error.cause, f"common adaptation: {error}"
     return getattr(error, "code", "internal_error"), f"{type(error).__name__}: {error}"
-
-
-def _names(record: JobRecord) -> dict[str, object]:
-    """What the log calls the job."""
-    return {"job_id": str(record.claim.job_id), "task_id": record.job.task_id, "attempt": record.claim.attempt}

@@ -85,7 +85,7 @@ class Lease:
         """Marks the job as one to let go of. The first reason stays, but an urgent one replaces one that is not."""
         if self.stop_reason is None or (reason in URGENT and self.stop_reason not in URGENT):
             self.stop_reason = reason
-            log.info("letting go", reason=reason)
+            log.info("letting go", reason=reason, **self._record.names)
 
     def extend(self, seconds: float) -> None:
         """Moves the job's deadline back: what it is about to wait for is not its own doing."""
@@ -117,7 +117,7 @@ class Lease:
                     self.stop(StopReason.LEASE_LOST)
             except DATABASE_AWAY as error:
                 # The database is away. The lease outlives some missed renewals; after that the claim is stale.
-                log.warning("lease not renewed", error=str(error))
+                log.warning("lease not renewed", error=str(error), **self._record.names)
         if self.stop_reason in URGENT and not self._released.is_set():
             self._interrupt()
 

@@ -58,10 +58,9 @@ class Listener:
             log.info("nothing to claim", rung_for=rung_for)
             return
 
-        claim_more = partial(self._claim_more, first) if self._claims.in_packs else None
-        job, attempt = str(first.claim.job_id), first.claim.attempt
-        with bound_contextvars(job_id=job, task_id=first.task_id, attempt=attempt):
-            adapt_job(self._record(first), workshop=self._workshop, claim_more=claim_more)
+        record, claim_more = self._record(first), partial(self._claim_more, first) if self._claims.in_packs else None
+        with bound_contextvars(**record.names):
+            adapt_job(record, workshop=self._workshop, claim_more=claim_more)
 
     def sample(self, rung_for: str) -> None:
         """Answers the job that has waited longest, with others that can be answered by the same call."""

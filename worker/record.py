@@ -54,6 +54,11 @@ class JobRecord:
         """The job's id, and the attempt number that every write names."""
         return self.job.claim
 
+    @property
+    def names(self) -> dict[str, object]:
+        """What the log calls the job."""
+        return {"job_id": str(self.claim.job_id), "task_id": self.job.task_id, "attempt": self.claim.attempt}
+
     def renew(self) -> bool:
         """Extends the lease, and that of the common adaptation if we train it. True: the client asked to cancel."""
         if self.common is not None:
