@@ -2,10 +2,10 @@
 
     python -m benchmarks.calibration
 
-Fitted to all tasks. The reliability is that of cross-validation: the tasks are dealt into folds by a hash of their ids, and
-the confidences in a fold are those of coefficients fitted to the others. Attempts of all samplers count, with the methods
-of a family together. Writes `arc_engine/selection/calibration.json`, which the product
-reads, and `benchmarks/results/calibration.json` for docs/benchmarks.md.
+Fitted to all tasks. The reliability is that of cross-validation: the tasks are dealt into folds by a hash of their ids,
+and the confidences in a fold are those of coefficients fitted to the others. Attempts of all samplers count, with the
+methods of a family together. Writes `arc_engine/selection/calibration.json`, which the product reads, and
+`benchmarks/results/calibration.json` for docs/benchmarks.md.
 """
 
 import hashlib

@@ -45,7 +45,9 @@ def test_what_is_fitted_tells_right_from_wrong():
 
 def test_the_second_attempt_has_what_the_first_leaves():
     both_likely = [RIGHT, [1.0, *WRONG[1:]]]
-    tasks = [task(f"{number:08x}", **{name: sampled(attempts=both_likely) for name in SAMPLERS}) for number in range(40)]
+    tasks = [
+        task(f"{number:08x}", **{name: sampled(attempts=both_likely) for name in SAMPLERS}) for number in range(40)
+    ]
     checked = check(tasks, family="counting")
     num_inputs = checked["num_forecasts"] / 2
     assert sum(one["count"] * one["mean_confidence"] for one in checked["bins"] if one["count"]) <= num_inputs
