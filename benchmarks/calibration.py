@@ -2,9 +2,10 @@
 
     python -m benchmarks.calibration
 
-Half of the tasks, by a hash of their ids, are fitted to; the reliability is that of the other half. Attempts of all
-samplers count, with the methods of a family together. Writes `arc_engine/selection/calibration.json`, which the product
-reads, and `benchmarks/results/calibration.json` for docs/benchmarks.md.
+Fitted to all tasks. The reliability is that of cross-validation: the tasks are dealt into folds by a hash of their ids,
+and the confidences in a fold are those of coefficients fitted to the others. Attempts of all samplers count, with the
+methods of a family together. Writes `arc_engine/selection/calibration.json`, which the product reads, and
+`benchmarks/results/calibration.json` for docs/benchmarks.md.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from benchmarks.sampling_plan import SAMPLERS, SELECTORS
 
 PACKAGED: Final = Path(confidence.__file__).parent / "calibration.json"
 NUM_BINS: Final = 10
+NUM_FOLDS: Final = 5
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
 
 
@@ -30,39 +32,53 @@ def main() -> None:
     measured = read(SAMPLING)
     if measured is None:
         sys.exit(f"{SAMPLING} is missing: run `make bench-sampling` first")
-    fitted_to, held_out = halves(measured["tasks"])
-    where = f"{measured['plan']['base']}, {len(fitted_to)} tasks of {measured['plan']['source']}, {measured['date']}"
-    fitted = calibrate(fitted_to, fitted_on=where)
-    PACKAGED.write_text(fitted.to_json(), encoding="utf-8")
-    checked = {family: check(held_out, family=family, coefficients=fitted.of(family)) for family in FAMILIES}
-    write({"fitted_on": where, "num_tasks_held_out": len(held_out), "families": checked}, CALIBRATION)
+    tasks = measured["tasks"]
+    where = f"{measured['plan']['base']}, {len(tasks)} tasks of {measured['plan']['source']}, {measured['date']}"
+    PACKAGED.write_text(calibrate(tasks, fitted_on=where).to_json(), encoding="utf-8")
+    checked = {family: check(tasks, family=family) for family in FAMILIES}
+    write({"fitted_on": where, "num_tasks": len(tasks), "num_folds": NUM_FOLDS, "families": checked}, CALIBRATION)
     print(f"written: {PACKAGED}, {CALIBRATION}")
 
 
-def halves(tasks: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The tasks to fit to and those held out; a task is always on the same side, whatever the others are."""
-    sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
+def folds(tasks: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The tasks, dealt out; a task is always in the same fold, whatever the others are."""
+    dealt: list[list[dict[str, Any]]] = [[] for _ in range(NUM_FOLDS)]
     for task in tasks:
-        sides[hashlib.sha256(task["task_id"].encode()).digest()[0] & 1].append(task)
-    return sides
+        dealt[hashlib.sha256(task["task_id"].encode()).digest()[0] % NUM_FOLDS].append(task)
+    return dealt
 
 
 def calibrate(tasks: Sequence[dict[str, Any]], *, fitted_on: str) -> Calibration:
     """Coefficients for both families of methods."""
-    counting, rescoring = (
-        fit([row for rows in attempts(tasks, family=family) for row in rows]) for family in ("counting", "rescoring")
+    return Calibration(
+        fitted_on, counting=_fitted(tasks, family="counting"), rescoring=_fitted(tasks, family="rescoring")
     )
-    return Calibration(fitted_on, counting=counting, rescoring=rescoring)
 
 
-def check(tasks: Sequence[dict[str, Any]], *, family: Family, coefficients: Coefficients) -> dict[str, Any]:
-    """How reliable the confidences in these tasks' attempts are, ready for JSON."""
+def check(tasks: Sequence[dict[str, Any]], *, family: Family) -> dict[str, Any]:
+    """How reliable confidences are in tasks that their coefficients were not fitted to, ready for JSON."""
+    dealt = folds(tasks)
     forecasts = [
-        Forecast(sure, right=row.right)
-        for rows in attempts(tasks, family=family)
-        for sure, row in zip(coefficients.confidences([row.features for row in rows]), rows, strict=False)
+        forecast
+        for number, held_out in enumerate(dealt)
+        for forecast in _forecasts(
+            held_out, [task for other in dealt[:number] + dealt[number + 1 :] for task in other], family=family
+        )
     ]
     return asdict(reliability(forecasts, num_bins=NUM_BINS))
+
+
+def _forecasts(
+    held_out: Sequence[dict[str, Any]], fitted_to: Sequence[dict[str, Any]], *, family: Family
+) -> Iterator[Forecast]:
+    coefficients = _fitted(fitted_to, family=family)
+    for rows in attempts(held_out, family=family):
+        for sure, row in zip(coefficients.confidences([row.features for row in rows]), rows, strict=False):
+            yield Forecast(sure, right=row.right)
+
+
+def _fitted(tasks: Sequence[dict[str, Any]], *, family: Family) -> Coefficients:
+    return fit([row for rows in attempts(tasks, family=family) for row in rows])
 
 
 def attempts(tasks: Sequence[dict[str, Any]], *, family: Family) -> Iterator[list[Judged]]:

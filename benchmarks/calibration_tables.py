@@ -11,9 +11,8 @@ _FAMILIES: Final = {
 
 
 def _calibration(calibration: Results) -> str:
-    held_out = calibration["num_tasks_held_out"]
     parts = [_reliability(_FAMILIES[name], checked) for name, checked in calibration["families"].items()]
-    return f"Fitted on {calibration['fitted_on']}; held out: {held_out} tasks.\n\n" + "\n".join(parts)
+    return f"Fitted on {calibration['fitted_on']}; {calibration['num_folds']} folds.\n\n" + "\n".join(parts)
 
 
 def _reliability(family: str, checked: Results) -> str:

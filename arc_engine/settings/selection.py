@@ -20,7 +20,7 @@ class SelectionSettings(Settings):
     """
 
     method: SelectionMethod = Field(
-        default="vote",
+        default="product_of_experts",
         description="vote: the grids that most completions gave; hierarchical_vote: the best three of every "
         "transformation, then those that most transformations chose (MIT, 2024); product_of_experts: the grids that "
         "are likeliest under all scoring views together; probmul: that, with the probabilities under which they were "
