@@ -1,7 +1,7 @@
 """Runs jobs the way a worker does, on tiny models, and writes down everything that a setting could change.
 
-The jobs go through a real database and through `worker.pipeline`. Training is watched where sequences become tensors
-and where the adapter enters the model, sampling where the sampler is asked.
+The jobs go through a real database and through `worker.pipeline`. Training is watched where a run begins, where it
+takes its batches and where the model's first layer is computed, sampling where the sampler is asked.
 """
 
 import hashlib
@@ -18,8 +18,10 @@ from uuid import UUID
 import pytest
 import safetensors.torch
 import torch
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from arc_engine.adaptation import adapt as adapting
+from arc_engine.adaptation import run as running
+from arc_engine.adaptation.decoders import llama
 from arc_engine.settings import SolveSettings
 from arc_engine.tasks import parse_task
 from jobs.artifacts import ArtifactStore
@@ -34,7 +36,8 @@ from worker.record import JobRecord
 from worker.workshop import Workshop
 
 LEASE_S = 60.0
-TIMES = {"adapt_s", "sample_s"}
+TIMES = {"adapt_s", "sample_s", "compute_s"}
+HALVES = ("lora_a", "lora_b")
 
 
 def task(*colours: int) -> dict[str, Any]:
@@ -102,39 +105,46 @@ class Bench:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(adapting, "lora_layers", self._watching_layers(adapting.lora_layers))
-            patch.setattr(adapting, "collate", self._watching_batches(adapting.collate))
+            patch.setattr(running, "adapter_form", self._watching_forms(running.adapter_form))
+            patch.setattr(running.Run, "begin_step", self._watching_batches(running.Run.begin_step))
+            patch.setattr(llama, "_layer", self._watching_layers(llama._layer))
+            patch.setattr(LlamaDecoderLayer, "forward", self._watching_layers(LlamaDecoderLayer.forward))
             patch.setattr(warm, "make_sampler", self._watching_sampler(warm.make_sampler))
             yield
             self._workshop.models.close()
 
-    def _watching_layers(self, lora_layers: Any) -> Any:
-        @contextmanager
-        def watched(base: Any, **options: Any) -> Iterator[Any]:
-            with lora_layers(base, **options) as peft_model:
-                trainable = {n: w for n, w in peft_model.named_parameters() if w.requires_grad}
-                training = Training(
-                    adapter_dtypes={weights.dtype for weights in trainable.values()},
-                    initial_weights={name: _hash(weights) for name, weights in trainable.items()},
+    def _watching_forms(self, adapter_form: Any) -> Any:
+        def watched(base: Any, **options: Any) -> Any:
+            form = adapter_form(base, **options)
+            weights = {f"{name}.{half}": getattr(pair, half) for name, pair in form.trained.items() for half in HALVES}
+            self._trainings.append(
+                Training(
+                    adapter_dtypes={matrix.dtype for matrix in weights.values()},
+                    initial_weights={name: _hash(matrix) for name, matrix in weights.items()},
                     base_dtype=base.model.get_decoder().layers[0].mlp.up_proj.weight.dtype,
                 )
-                self._trainings.append(training)
-
-                def count(*_: Any) -> None:
-                    training.forwards += 1
-
-                handle = base.model.get_decoder().layers[0].mlp.act_fn.register_forward_hook(count)
-                try:
-                    yield peft_model
-                finally:
-                    handle.remove()
+            )
+            return form
 
         return watched
 
-    def _watching_batches(self, collate: Any) -> Any:
-        def watched(examples: Sequence[Any], **options: Any) -> Any:
-            self._trainings[-1].batches.append(list(examples))
-            return collate(examples, **options)
+    def _watching_batches(self, begin_step: Any) -> Any:
+        def watched(run: running.Run) -> None:
+            begin_step(run)
+            rows = {
+                row: example
+                for portion in run._batch
+                for row, example in zip(portion.rows, portion.examples, strict=True)
+            }
+            self._trainings[-1].batches.append([rows[row] for row in sorted(rows)])
+
+        return watched
+
+    def _watching_layers(self, layer: Any) -> Any:
+        def watched(module: Any, *arguments: Any, **options: Any) -> Any:
+            if self._trainings and module.self_attn.layer_idx == 0:
+                self._trainings[-1].forwards += 1
+            return layer(module, *arguments, **options)
 
         return watched
 

@@ -15,6 +15,7 @@ def with_init(init: str) -> Row:
         init,
         {"initial_weights", "shapes", "config.r", "config.lora_alpha", "sampling_rank", "first_grad_norm"}
         | OTHER_UPDATES,
+        may={"first_loss"},
         check=lambda before, after: (
             after["config.r"] == after["sampling_rank"] == 4
             and after["config.init_lora_weights"] is True

@@ -40,7 +40,8 @@ def is_supported(base: LoadedBase) -> bool:
     config = base.model.config
     if config.model_type not in FAMILY or getattr(config, "hidden_act", None) != "silu":
         return False
-    if getattr(config, "sliding_window", None) and "sliding_attention" in getattr(config, "layer_types", ["full"]):
+    every_layer = ["sliding_attention"]  # as in Mistral, whose configuration does not say it layer by layer
+    if getattr(config, "sliding_window", None) and "sliding_attention" in getattr(config, "layer_types", every_layer):
         return False
     layers = base.model.get_decoder().layers
     return all(type(layer.get_submodule(name)) is nn.Linear for layer in layers for site in SITES for name in site)
