@@ -108,7 +108,7 @@ class Preset:
 
 
 DEFAULT_STEPS: Final = 10
-PACKS_WITHIN: Final = {16: 1024}
+PACKS_WITHIN: Final = {16: 512}
 """Longest synthetic sequences, in tokens, that so many adapters are trained on together on a processor, where it is
 not the number of sequences that long ones wait for."""
 
@@ -117,7 +117,7 @@ ON_CPU: Final = {
         data=(*REAL, *LENGTHS),
         batch_size=4,
         packs=(1, 4, 16),
-        steps=((SPREAD, 3), ("1024", 6), ("2048", 4), ("4096", 3)),
+        steps=((SPREAD, 3), ("512", 6), ("1024", 5), ("2048", 4), ("4096", 3)),
         per_core=True,
     ),
     "smollm2-135m": Preset(
