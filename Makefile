@@ -57,6 +57,7 @@ docs: setup ## Write the generated pages of docs/ anew
 
 bench-adapt: setup ## Measure training adapters, against the Trainer with PEFT and a PEFT loop (40 minutes)
 	$(BIN)/python -m benchmarks.adapting
+	$(BIN)/python -m benchmarks.adapting_profile
 
 bench-growth: setup ## Measure jobs while queues grow, and all reads of a million training steps (ten minutes)
 	$(BIN)/python -m benchmarks.growth

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    adapting_profile_tables,
     adapting_tables,
     calibration_tables,
     growth_tables,
@@ -20,13 +21,14 @@ from benchmarks import (
     sampling_tables,
 )
 from benchmarks.markdown import Part, Results
-from benchmarks.results import ADAPT, ADAPT_GPU, CALIBRATION, GROWTH, OVERHEAD, PIPELINE, SAMPLING, read
+from benchmarks.results import ADAPT, ADAPT_GPU, ADAPT_PROFILE, CALIBRATION, GROWTH, OVERHEAD, PIPELINE, SAMPLING, read
 
 BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     SAMPLING: sampling_tables.PARTS,
     CALIBRATION: calibration_tables.PARTS,
     ADAPT: adapting_tables.PARTS,
     ADAPT_GPU: adapting_tables.GPU_PARTS,
+    ADAPT_PROFILE: adapting_profile_tables.PARTS,
     OVERHEAD: overhead_tables.PARTS,
     PIPELINE: pipeline_tables.PARTS,
     GROWTH: growth_tables.PARTS,

@@ -45,4 +45,7 @@ def test_stages_that_a_way_lacks_are_empty():
     assert "| scripts, together | 30.0 | 4.0 | 100.0 |  | 50.0 |" in parts["pipeline-scripts"]
     assert "| scripts, tuned | 34.0 | 4.0 | 100.0 | 10.0 | 50.0 | 5.0 | 1.0 | 160.0 |" in parts["pipeline-scripts"]
     assert "| arcadapt, warm | 0.0 | 0.5 | 15.0 | 3.0 | 0.5 | 20.0 |" in parts["pipeline-service"]
-    assert "of 2 x 40.0 worker seconds, 24.0 were training, 6.0 were sampling or waiting for vLLM" in parts["pipeline-service"]
+    assert (
+        "of 2 x 40.0 worker seconds, 24.0 were training, 6.0 were sampling or waiting for vLLM"
+        in parts["pipeline-service"]
+    )
