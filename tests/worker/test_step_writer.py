@@ -124,14 +124,14 @@ def test_a_stale_claim_comes_back_to_its_own_job(desk: Desk, attended: Attended)
 
 
 def test_a_step_that_the_database_refuses_is_one_jobs_fault(desk: Desk, attended: Attended):
-    (at_fault, _), (other, _) = attended(), attended()
-    put(other, 1)
-    put(at_fault, 1, tokens=BEYOND_AN_INTEGER)
-    put(other, 2)
+    one, at_fault, other = (attended()[0] for _ in range(3))
+    for record, tokens in ((one, 9), (at_fault, BEYOND_AN_INTEGER), (other, 9)):
+        put(record, 1, 2, tokens=tokens)
     with pytest.raises(Exception, match="out of range"):
         settle(at_fault)
-    settle(other)
-    assert written(desk, other.claim.job_id) == [1, 2]
+    for record in (one, other):
+        settle(record)
+        assert written(desk, record.claim.job_id) == [1, 2]
     at_fault.fail("internal_error", "out of range")  # the way to its end is free
     assert desk.job(at_fault.claim.job_id).error_code == "internal_error"
 
