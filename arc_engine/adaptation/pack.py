@@ -93,6 +93,9 @@ class _Pack:
         self._num_passes = 0
         self._pass: Pass | None = None
         self._max_tokens = 0
+        """Most in a pass that several take."""
+        self._max_portion = math.inf
+        """Most of one run. Not guessed: it decides the last bits of a loss."""
 
     def train(self, admit: Callable[[], Trainee | None]) -> None:
         while True:
@@ -106,6 +109,7 @@ class _Pack:
         if self._pass is None:
             self._pass = Pass(self._base, checkpointing=trainee.run.settings.gradient_checkpointing)
             self._max_tokens = self._limits.max_tokens or token_budget(self._base, self._pass.sites)
+            self._max_portion = self._limits.max_tokens or math.inf
         seat = _Seat(trainee, self._pass.slots.add(trainee.run.start), last_pass=self._num_passes)
         self._seats.append(seat)
         trainee.run.draw_ahead(self._drawing)
@@ -140,7 +144,7 @@ class _Pack:
     def _together(self) -> list[_Seat]:
         """Who takes the next pass: the one that has waited longest, and others of about its size."""
         lead = min(self._seats, key=lambda seat: seat.last_pass)
-        while lead.run.portion.num_padded > self._max_tokens and lead.run.halve_portion():
+        while lead.run.portion.num_padded > self._max_portion and lead.run.halve_portion():
             pass
         others = [] if lead.is_alone else [seat for seat in self._seats if seat is not lead and not seat.is_alone]
         joining = joined(
@@ -156,12 +160,15 @@ class _Pack:
         """The pass did not fit into memory: fewer at a time from now on, parts of a batch where it was one run's."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if len(seats) > 1:
-            self._max_tokens = sum(seat.run.portion.num_padded for seat in seats) // 2
-            log.warning("out of memory: at most %d tokens in a forward pass from now on", self._max_tokens)
-        elif not seats[0].run.halve_portion():
+        half = sum(seat.run.portion.num_padded for seat in seats) // 2
+        if len(seats) == 1 and not seats[0].run.halve_portion():
             self._leave(seats[0])
             seats[0].trainee.failed(OutOfMemory(seats[0].run.portion.num_tokens, str(error)))
+            return
+        if len(seats) == 1:
+            self._max_portion = half
+        self._max_tokens = min(self._max_tokens, half)
+        log.warning("out of memory: at most %d tokens in a forward pass from now on", self._max_tokens)
 
     def _part(self, seats: list[_Seat], error: Exception) -> None:
         """The pass went wrong: each tries alone, and one that was alone has failed."""

@@ -97,7 +97,6 @@ def test_a_batch_is_cut_where_memory_runs_out_simulated(exact, memory_for):
     assert sum(decoder.computed) == 5 * num_tokens * 6, "each sequence once"
 
 
-@pytest.mark.xfail(strict=True, reason="every step of a run alone runs out of memory again")
 def test_a_batch_that_had_to_be_cut_is_cut_beforehand_from_then_on_simulated(base, memory_for):
     wanted = of_one_length(3, batch_size=4)
     num_tokens = alone(base, wanted).steps[0].tokens // 4 - 1
@@ -139,7 +138,6 @@ def test_an_error_in_company_fails_only_the_run_whose_error_it_is_simulated(exac
         assert_same(trial, other, tolerance=IN_FLOAT64)
 
 
-@pytest.mark.xfail(strict=True, reason="the first guess cuts a batch, and so decides the last bits of its loss")
 def test_free_memory_makes_no_difference_to_a_run_alone(base, monkeypatch):
     wanted = changed(batch_size=7, lora_dropout=0.3)
     _, plenty = adapt_to(base, settings=wanted)
