@@ -17,6 +17,7 @@ from api.schemas import (
     SubmittedJob,
 )
 from jobs.models import Batch, Job
+from jobs.repositories.batches import Standing
 from jobs.states import TERMINAL, Status, status_of
 
 
@@ -66,8 +67,9 @@ def job_detail(job: Job, links: Links) -> JobDetail:
     )
 
 
-def batch_detail(batch: Batch, jobs: Sequence[Job], links: Links) -> BatchDetail:
+def batch_detail(batch: Batch, standings: Sequence[Standing], links: Links) -> BatchDetail:
     """A batch, its jobs, and how it scores."""
+    jobs = [standing.job for standing in standings]
     num_jobs = Counter(status_of(job.phase) for job in jobs)
     return BatchDetail(
         id=batch.id,
@@ -76,7 +78,7 @@ def batch_detail(batch: Batch, jobs: Sequence[Job], links: Links) -> BatchDetail
         settings=batch.settings,
         counts={status: num_jobs[status] for status in Status},
         finished=all(job.phase in TERMINAL for job in jobs),
-        scores=_scores(jobs),
+        scores=_scores(standings),
         jobs=[
             BatchJob(
                 id=job.id,
@@ -84,11 +86,11 @@ def batch_detail(batch: Batch, jobs: Sequence[Job], links: Links) -> BatchDetail
                 status=status_of(job.phase),
                 phase=job.phase,
                 progress=_progress(job),
-                solved=_solved(job),
+                solved=_solved(standing),
                 error=_error(job),
                 links=links.job(job.id, job.batch_id),
             )
-            for job in jobs
+            for standing, job in zip(standings, jobs, strict=True)
         ],
         links=links.batch(batch.id),
     )
@@ -102,27 +104,22 @@ def _error(job: Job) -> JobError | None:
     return None if job.error_code is None else JobError(code=job.error_code, message=job.error_message or "")
 
 
-def _correct(job: Job) -> list[bool | None]:
-    return [answer["correct"] for answer in job.results["test"]] if job.results else []
-
-
-def _solved(job: Job) -> bool | None:
-    correct = _correct(job)
-    if not correct or None in correct:
+def _solved(standing: Standing) -> bool | None:
+    if not standing.correct or None in standing.correct:
         return None
-    return all(correct)
+    return all(standing.correct)
 
 
-def _scores(jobs: Sequence[Job]) -> Scores | None:
-    scored = [job for job in jobs if None not in job.solution]
+def _scores(standings: Sequence[Standing]) -> Scores | None:
+    scored = [standing for standing in standings if standing.can_be_scored]
     if not scored:
         return None
-    num_right = [_correct(job).count(True) for job in scored]
-    shares = [right / len(job.solution) for right, job in zip(num_right, scored, strict=True)]
+    num_right = [list(standing.correct).count(True) for standing in scored]
+    shares = [right / standing.num_test_inputs for right, standing in zip(num_right, scored, strict=True)]
     return Scores(
         num_tasks=len(scored),
         num_solved=sum(share == 1 for share in shares),
-        num_test_inputs=sum(len(job.solution) for job in scored),
+        num_test_inputs=sum(standing.num_test_inputs for standing in scored),
         num_correct=sum(num_right),
         score=sum(shares) / len(scored),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from api.schemas import SubmissionEntry
-from jobs.models import Job
+from jobs.repositories.batches import Answers
 
 SubmissionDocument: TypeAlias = dict[str, list[SubmissionEntry]]
 
@@ -21,14 +21,13 @@ class KaggleSubmission:
     unanswered: tuple[str, ...]
 
 
-def kaggle_submission(jobs: Sequence[Job]) -> KaggleSubmission:
+def kaggle_submission(jobs: Sequence[Answers]) -> KaggleSubmission:
     """Every task with two attempts per test input; a missing second attempt repeats the first."""
     document: SubmissionDocument = {}
     unanswered: list[str] = []
     for job in jobs:
-        answers = job.results["test"] if job.results else [{}] * len(job.solution)
         entries = []
-        for index, answer in enumerate(answers):
+        for index, answer in enumerate(job.test or [{}] * job.num_test_inputs):
             first = answer.get("attempt_1")
             second = answer.get("attempt_2")
             if first is None and second is None:

@@ -124,10 +124,10 @@ def count_rows(database_url: str) -> dict[str, int]:
     tables = ("batches", "jobs", "training_steps", "candidates", "adapters", "job_events", "outbox")
     counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608 - constants
     with psycopg.connect(database_url) as connection:
-        return dict(zip(tables, connection.execute(f"SELECT {counts}").fetchone() or (), strict=True))  # type: ignore[arg-type]
+        return dict(zip(tables, connection.execute(f"SELECT {counts}").fetchone() or (), strict=True))
 
 
 def _run(database_url: str, script: str, **values: object) -> None:
     """Runs the statements of a script in one transaction."""
     with psycopg.connect(database_url, cursor_factory=psycopg.ClientCursor) as connection:
-        connection.execute(script, values)  # type: ignore[arg-type]  # constants, of which psycopg has no literal type
+        connection.execute(script, values)

@@ -24,7 +24,7 @@ def get_batch(batch_id: UUID, session: SessionDep, links: LinksDep) -> BatchDeta
     """Its jobs in the order of the request, how many are in each status, and scores where the answers are known."""
     batches = BatchRepository(session)
     batch = batches.get(batch_id)
-    return batch_detail(batch, batches.jobs(batch_id), links)
+    return batch_detail(batch, batches.standings(batch_id), links)
 
 
 @router.get("/{batch_id}/submission", summary="Kaggle's submission.json")
@@ -42,7 +42,7 @@ def get_submission(
     """
     batches = BatchRepository(session)
     batches.get(batch_id)
-    jobs = batches.jobs(batch_id)
+    jobs = batches.answers(batch_id)
     num_unfinished = sum(job.phase not in TERMINAL for job in jobs)
     if num_unfinished and not partial:
         detail = f"{num_unfinished} of {len(jobs)} jobs are not finished; ask again later, or with ?partial=true"

@@ -6,10 +6,12 @@ that is absent (an answer that cannot be read, a job that failed) counts as wron
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
+from operator import eq
 from statistics import fmean
 from typing import Final
 
-from arc_engine.grids import Grid, grid_to_array, shape
+from arc_engine.grids import Grid, shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,9 @@ def share_of_pixels(grid: Grid, truth: Grid) -> float:
     """Share of the truth's cells that the grid has right; 0 where the sizes differ."""
     if shape(grid) != shape(truth):
         return 0.0
-    return float((grid_to_array(grid) == grid_to_array(truth)).mean())
+    # Without arrays: making them takes longer than comparing the cells of a grid.
+    num_right: int = sum(map(eq, chain.from_iterable(grid), chain.from_iterable(truth)))
+    return num_right / (len(truth) * len(truth[0]))
 
 
 def mean(metrics: Sequence[Metrics]) -> Metrics:

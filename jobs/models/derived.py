@@ -9,7 +9,7 @@ _WEIGHTS: Final = """
     coalesce((settings -> 'base_model')::text, '') || ' ' || coalesce((versions -> 'base_model')::text, '') || ' ' ||
     (coalesce(settings #>> '{adaptation,start}', 'new') = 'continue')::text
 """
-_BACKEND: Final = "coalesce(settings #>> '{sampling,backend}', '')"
+_BACKEND: Final = "coalesce(settings #>> '{sampling,backend}', 'auto')"
 _DEPTH_FIRST: Final = "coalesce(settings #>> '{sampling,method}', '') = 'dfs'"
 
 TRAINED_WITH: Final = f"""

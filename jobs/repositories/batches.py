@@ -1,15 +1,45 @@
 """Reading batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import defer, selectinload
+from sqlalchemy import Select, cast, func, select
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
+from sqlalchemy.orm import load_only
 
 from jobs.errors import NotFound
 from jobs.models import Batch, Job
 from jobs.repositories.base import Repository
-from jobs.states import Status, status_of
+from jobs.repositories.jobs import HOW_FAR
+from jobs.states import Phase, Status, status_of
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a job of a batch is, and what it scores, without the grids that this comes from.
+
+    `correct` says per test input whether an attempt is right, None where that is not known; it is empty before the job
+    has succeeded. A job `can_be_scored` if the client sent all test outputs.
+    """
+
+    job: Job
+    correct: Sequence[bool | None]
+    num_test_inputs: int
+    can_be_scored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a job of a batch has answered: per test input what `Job.results` says, None before it has succeeded."""
+
+    task_id: str
+    phase: Phase
+    test: Sequence[Mapping[str, Any]] | None
+    num_test_inputs: int
 
 
 class BatchRepository(Repository):
@@ -33,6 +63,25 @@ class BatchRepository(Repository):
         return counts
 
     def jobs(self, batch_id: UUID) -> Sequence[Job]:
-        """Its jobs in the order of the request. `Job.task` is loaded only on access."""
-        statement = select(Job).where(Job.batch_id == batch_id).order_by(Job.position)
-        return self._session.scalars(statement.options(defer(Job.task), selectinload(Job.adapter))).all()
+        """Its jobs in the order of the request, and how far they are; the rest is loaded on access."""
+        return self._session.scalars(_in_order(select(Job).options(load_only(*HOW_FAR)), batch_id)).all()
+
+    def standings(self, batch_id: UUID) -> list[Standing]:
+        """Its jobs in the order of the request, and what they score."""
+        correct = func.jsonb_path_query_array(Job.results, cast("$.test[*].correct", JSONPATH), type_=JSONB)
+        unknown = func.jsonb_path_exists(Job.solution, cast("$[*] ? (@ == null)", JSONPATH))
+        columns = (Job, correct, func.jsonb_array_length(Job.solution), ~unknown)
+        statement = _in_order(select(*columns).options(load_only(*HOW_FAR)), batch_id)
+        return [
+            Standing(job, rights or (), num_test_inputs=num_test_inputs, can_be_scored=can_be_scored)
+            for job, rights, num_test_inputs, can_be_scored in self._session.execute(statement)
+        ]
+
+    def answers(self, batch_id: UUID) -> list[Answers]:
+        """The answers to its tasks in the order of the request."""
+        columns = (Job.task_id, Job.phase, Job.results["test"], func.jsonb_array_length(Job.solution))
+        return [Answers(*row) for row in self._session.execute(_in_order(select(*columns), batch_id))]
+
+
+def _in_order(statement: Select[S], batch_id: UUID) -> Select[S]:
+    return statement.where(Job.batch_id == batch_id).order_by(Job.position)

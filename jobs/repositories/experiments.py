@@ -244,28 +244,28 @@ class ExperimentRepository(Repository):
         `steps_per_point` neighbouring steps become one point, at the last of them that was recorded.
         """
         bucket = ((StepRow.step - 1) // steps_per_point).label("bucket")
-        # Per job first: what is then left to sort has a row per point, not one per step.
-        per_job = (
-            select(StepRow.job_id, bucket, func.max(StepRow.step).label("step"), func.avg(StepRow.loss).label("loss"))
-            .join(Job, Job.id == StepRow.job_id)
-            .join(Job.batch)
-            .where(Batch.experiment_id == experiment_id, Job.phase.not_in(_NOT_PART_OF_A_CURVE))
-            .group_by(StepRow.job_id, bucket)
-            .subquery()
+        # Job by job, by the index of its steps: the steps of all other jobs are many more.
+        points = lateral(
+            select(bucket, func.max(StepRow.step).label("step"), func.avg(StepRow.loss).label("loss"))
+            .where(StepRow.job_id == Job.id)
+            .group_by(bucket)
+            .correlate(Job),
+            name="points",
         )
         per_seed = (
             select(
                 Batch.cell,
                 Batch.seed,
-                per_job.c.bucket,
-                func.max(per_job.c.step).label("step"),
-                func.avg(per_job.c.loss).label("loss"),
+                points.c.bucket,
+                func.max(points.c.step).label("step"),
+                func.avg(points.c.loss).label("loss"),
                 func.count().label("num_jobs"),
             )
-            .select_from(per_job)
-            .join(Job, Job.id == per_job.c.job_id)
+            .select_from(Job)
             .join(Job.batch)
-            .group_by(Batch.cell, Batch.seed, per_job.c.bucket)
+            .join(points, true())
+            .where(Batch.experiment_id == experiment_id, Job.phase.not_in(_NOT_PART_OF_A_CURVE))
+            .group_by(Batch.cell, Batch.seed, points.c.bucket)
             .subquery()
         )
         statement = (

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session, defer, selectinload
+from sqlalchemy.orm import Session, load_only, selectinload
 
 from jobs.errors import NotFound
 from jobs.models import EventRow, Job
@@ -15,6 +16,20 @@ from jobs.repositories.cursors import Place, decode, encode
 from jobs.states import HELD, TERMINAL, Phase, Status, phases_of
 
 MAX_PAGE = 500
+HOW_FAR: Final = (
+    Job.batch_id,
+    Job.task_id,
+    Job.phase,
+    Job.step,
+    Job.max_steps,
+    Job.eta_s,
+    Job.error_code,
+    Job.error_message,
+    Job.created_at,
+    Job.started_at,
+    Job.finished_at,
+)
+"""Columns that tell how far a job is. None of them is long: lists have many jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class JobFilters:
 class JobPage:
     """One page, newest job first, and the cursor of the next page if there is one.
 
-    `Job.task` is loaded only on access.
+    Of a job only what tells how far it is, is there at once; the rest is loaded on access.
     """
 
     items: Sequence[Job]
@@ -83,7 +98,7 @@ def stop(session: Session, job: Job) -> None:
 
 
 def _filtered(filters: JobFilters) -> Select[Job]:
-    statement = select(Job).options(defer(Job.task), defer(Job.solution), selectinload(Job.adapter))
+    statement = select(Job).options(load_only(*HOW_FAR))
     if filters.status is not None:
         statement = statement.where(Job.phase.in_(phases_of(filters.status)))
     if filters.batch_id is not None:

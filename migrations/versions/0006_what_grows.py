@@ -16,7 +16,7 @@ WEIGHTS = """
     coalesce((settings -> 'base_model')::text, '') || ' ' || coalesce((versions -> 'base_model')::text, '') || ' ' ||
     (coalesce(settings #>> '{adaptation,start}', 'new') = 'continue')::text
 """
-BACKEND = "coalesce(settings #>> '{sampling,backend}', '')"
+BACKEND = "coalesce(settings #>> '{sampling,backend}', 'auto')"
 DEPTH_FIRST = "coalesce(settings #>> '{sampling,method}', '') = 'dfs'"
 COLUMNS = {
     "trained_with": (

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import gc
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 import api.problems
 import jobs.errors
+from api import asgi
 from api.app import create_app
 from api.dependencies import SessionDep
 from arc_engine.settings import SolveSettings
@@ -182,3 +184,12 @@ def test_the_api_loads_neither_torch_nor_transformers():
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_collections_leave_out_what_is_there_from_the_start(config: ServiceConfig, monkeypatch: pytest.MonkeyPatch):
+    for name in ("database_url", "broker_url", "artifacts_dir"):
+        monkeypatch.setenv(f"ARCADAPT_{name.upper()}", str(getattr(config, name)))
+    gc.unfreeze()
+    asgi.create()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()

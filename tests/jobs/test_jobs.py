@@ -6,13 +6,16 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import inspect, update
 
 from jobs.database import SessionFactory, transaction
 from jobs.errors import InvalidCursor, NotFound
+from jobs.models import Job
 from jobs.repositories import BatchRepository, EventRepository, JobFilters, JobRepository
 from jobs.repositories.cursors import decode
 from jobs.states import Phase, Status
 from tests.fixtures.records import (
+    RESULTS,
     adapted_job,
     claim_adapting,
     claim_sampling,
@@ -130,6 +133,38 @@ def test_a_batch_counts_its_jobs_by_status(database: SessionFactory):
             Status.FAILED: 0,
             Status.CANCELLED: 1,
         }
+
+
+def test_lists_leave_out_what_is_long(database: SessionFactory):
+    submit_jobs(database)
+    with transaction(database) as session:
+        (listed,) = JobRepository(session).list().items
+        (of_batch,) = BatchRepository(session).jobs(listed.batch_id)
+        assert listed is of_batch
+        assert inspect(listed).unloaded >= {"task", "solution", "settings", "versions", "results", "usage", "adapter"}
+        assert len(listed.settings) > 1  # there on access
+
+
+def test_standings_are_scores_and_answers_are_grids(database: SessionFactory):
+    done = adapted_job(database)
+    finish_sampling(database, claim_sampling(database, done))
+    waiting, unknown = submit_jobs(database, 2)
+    with transaction(database) as session:
+        session.execute(update(Job).where(Job.id == unknown).values(solution=[None, [[1]]]))
+    found, answered = [], []
+    for job_id in (done, waiting):
+        with transaction(database) as session:
+            batches = BatchRepository(session)
+            batch_id = JobRepository(session).get(job_id).batch_id
+            found += [
+                (standing.job.id, list(standing.correct), standing.num_test_inputs, standing.can_be_scored)
+                for standing in batches.standings(batch_id)
+            ]
+            answered += [
+                (answers.phase, answers.test, answers.num_test_inputs) for answers in batches.answers(batch_id)
+            ]
+    assert found == [(done, [True], 1, True), (waiting, [], 1, True), (unknown, [], 2, False)]
+    assert answered == [(Phase.SUCCEEDED, RESULTS["test"], 1), (Phase.QUEUED, None, 1), (Phase.QUEUED, None, 2)]
 
 
 def test_events_can_be_read_from_where_one_stopped(database: SessionFactory):

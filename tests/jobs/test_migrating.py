@@ -32,6 +32,35 @@ def test_migrated_checks_are_those_of_the_models(engine: Engine, new_database: C
     modelled.dispose()
 
 
+def test_migrated_jobs_are_stored_and_completed_as_those_of_the_models(
+    engine: Engine, new_database: Callable[..., str]
+):
+    # Neither storage parameters nor what generated columns are made of is in Alembic's comparison.
+    modelled = make_engine(new_database(migrated=False))
+    Base.metadata.create_all(modelled)
+    storage = text("SELECT reloptions FROM pg_class WHERE oid = 'jobs'::regclass")
+    generated = text(
+        "SELECT attname, pg_get_expr(adbin, adrelid) FROM pg_attribute JOIN pg_attrdef"
+        " ON (adrelid, adnum) = (attrelid, attnum) WHERE attrelid = 'jobs'::regclass AND attgenerated = 's'"
+    )
+    found = []
+    for one in (engine, modelled):
+        with one.connect() as connection:
+            found.append((connection.scalar(storage), set(connection.execute(generated).tuples())))
+    assert found[0] == found[1]
+    assert {name for name, _ in found[0][1]} == {"trained_with", "answered_with", "answered_by_engine", "solved"}
+    modelled.dispose()
+
+
+def test_no_index_holds_what_a_training_step_changes(engine: Engine):
+    indexes = inspect(engine).get_indexes("jobs")
+    indexed = {column for index in indexes for column in index["column_names"]}
+    assert {"phase", "trained_with"} <= indexed
+    assert not indexed & {"step", "eta_s", "lease_expires_at"}
+    predicates = [index["dialect_options"].get("postgresql_where", "") for index in indexes]
+    assert not any("lease" in predicate or "step" in predicate for predicate in predicates)
+
+
 def test_a_database_is_empty_then_at_the_head(new_database: Callable[..., str]):
     engine = make_engine(new_database(migrated=False))
     assert current_revision(engine) is None
@@ -259,3 +288,23 @@ def test_a_downgrade_does_not_hide_what_an_older_worker_would_get_wrong(old_engi
         )
     move_to(old_engine, "0001")
     assert adaptations(old_engine)[1] == {"start": "warm", "warmup": {"steps": 7, "batch_size": 16}}
+
+
+def test_what_old_jobs_can_be_worked_on_with_is_known_after_an_upgrade(old_engine: Engine):
+    move_to(old_engine, "0005")
+    with old_engine.begin() as connection:
+        answered = json.dumps({"test": [{"correct": True}]})
+        connection.execute(
+            text("UPDATE jobs SET results = :results, solution = '[[[1]]]' WHERE position = 0"), {"results": answered}
+        )
+    upgrade(old_engine)
+    known = "SELECT trained_with IS NULL, answered_with, answered_by_engine, solved FROM jobs ORDER BY position"
+    with old_engine.connect() as connection:
+        with_adaptation, without = connection.execute(text(known)).all()
+    assert (with_adaptation[0], without[0]) == (False, True)
+    assert with_adaptation[1] == without[1]
+    assert (with_adaptation[2:], without[2:]) == ((True, True), (True, None))
+    move_to(old_engine, "0005")
+    with old_engine.connect() as connection:
+        assert connection.scalar(text("SELECT reloptions FROM pg_class WHERE oid = 'jobs'::regclass")) is None
+    assert "ix_jobs_expiry" in {index["name"] for index in inspect(old_engine).get_indexes("jobs")}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from sqlalchemy import Engine, text
 
+from benchmarks.growth_dashboard import filled
 from jobs.database import SessionFactory, transaction
 from jobs.repositories import ClaimRepository, JobRepository, ReaperRepository
 from jobs.states import Phase
@@ -30,11 +32,7 @@ DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "jobs.json").re
 PANELS: dict[str, dict[str, Any]] = {panel["title"]: panel for panel in DASHBOARD["panels"]}
 LOSSES = [2.0, 1.0, 0.25]
 
-# What Grafana's Postgres data source puts in place of each macro.
-MACROS = [
-    (r"\$__timeGroupAlias\((\w+), \$__interval\)", r"""floor(extract(epoch from \1)/60)*60 AS "time" """),
-    (r"\$__timeFilter\((\w+)\)", r"\1 BETWEEN now() - interval '1 hour' AND now() + interval '1 hour'"),
-]
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -61,11 +59,8 @@ def job_id(database: SessionFactory) -> UUID:
 
 
 def _run(engine: Engine, sql: str, *, job: UUID | None) -> list[dict[str, Any]]:
-    for macro, replacement in MACROS:
-        sql = re.sub(macro, replacement, sql)
-    sql = sql.replace("${job:sqlstring}", f"'{job or ''}'")
-    assert "$__" not in sql, "a macro that this test does not know"
-    assert "${" not in sql, "a variable that this test does not know"
+    now = datetime.now(UTC)
+    sql = filled(sql, start=now - HOUR, end=now + HOUR, interval_s=60, job=str(job or ""))
     with engine.connect() as connection:
         # Not as a bind: Grafana sends finished text, in which `:` means nothing.
         return [dict(row._mapping) for row in connection.exec_driver_sql(sql.replace("%", "%%"))]
