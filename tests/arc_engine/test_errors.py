@@ -23,6 +23,7 @@ ERRORS: list[errors.EngineError] = [
     errors.RunMismatch("no"),
     errors.UnevenShares("no"),
     errors.Diverged(3, float("inf"), 2.0),
+    errors.OutOfMemory(4096, "no"),
     errors.AdaptationStopped("no"),
     errors.AdapterRefused("no"),
     errors.MethodUnsupported("no"),

@@ -26,7 +26,7 @@ ONE, OTHER = (AdapterFolder(name, Path(name), rank=8) for name in ("one", "other
 
 
 def settings(**sampling: object) -> SolveSettings:
-    return SolveSettings.model_validate({"sampling": sampling})
+    return SolveSettings.model_validate({"sampling": sampling, "selection": {"method": "vote"}})
 
 
 def rescoring(method: str = "product_of_experts", *, num_views: int = 4, **selection: object) -> SolveSettings:
@@ -250,7 +250,11 @@ def test_what_was_sampled_and_what_is_scored_show_the_same_pairs() -> None:
 
 
 CHAT = SolveSettings.model_validate(
-    {"prompt": {"version": "chat"}, "sampling": {"num_views": 2, "method": "greedy", "max_new_tokens": 20}}
+    {
+        "prompt": {"version": "chat"},
+        "sampling": {"num_views": 2, "method": "greedy", "max_new_tokens": 20},
+        "selection": {"method": "vote"},
+    }
 )
 
 

@@ -1,50 +1,30 @@
 """Both ways to compute a base: losses and gradients are those of transformers with PEFT's own layers."""
 
-import copy
-from collections.abc import Mapping
-
 import pytest
 import torch
-from peft import PeftModel
-from torch import Tensor
-from torch.nn import functional
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from arc_engine.adaptation.adapter import Adapter
 from arc_engine.adaptation.decoders import Adapters, decoder_of
 from arc_engine.adaptation.decoders.hooked import HookedDecoder
 from arc_engine.adaptation.decoders.llama import LlamaDecoder, is_supported
-from arc_engine.adaptation.initialisation import LoraMatrices
-from arc_engine.adaptation.lora import AdapterForm, adapter_form
-from arc_engine.adaptation.packed_batch import Portion, collate, portions_of
-from arc_engine.adaptation.run import PEFT_PREFIX
-from arc_engine.adaptation.sites import Layout
-from arc_engine.adaptation.slots import Slots, SlotStart
+from arc_engine.adaptation.packed_batch import collate
+from arc_engine.adaptation.slots import Slots
 from arc_engine.base_models.loading import load_base
-from tests.arc_engine.adaptation.lora_training import fingerprint, settings_with
-from tests.arc_engine.adaptation.random_models import (
-    MODELS,
-    gpt_neox,
-    llama,
-    mistral,
-    new_base,
-    qwen2,
-    qwen3,
-    sequence,
+from tests.arc_engine.adaptation.decoding import (
+    BATCHES,
+    assert_equal,
+    assert_is_plain_peft,
+    gradients_of_decoder,
+    random_adapter,
 )
+from tests.arc_engine.adaptation.lora_training import fingerprint
+from tests.arc_engine.adaptation.random_models import MODELS, gpt_neox, llama, mistral, new_base, qwen2, qwen3
 
-IN_FLOAT64 = 1e-11
 DECODERS = {"ours": LlamaDecoder, "transformers": HookedDecoder}
 CASES = [(decoder, name) for name in MODELS for decoder in DECODERS] + [("transformers", "gpt_neox")]
-BATCHES = (
-    portions_of([sequence(30, seed=1), sequence(26, seed=2)])[0],
-    Portion((sequence(17, seed=3),), (0,), 12),
-    portions_of([sequence(25, seed=seed) for seed in (4, 5, 6)])[0],
-)
-"""Of other lengths and numbers of sequences, so that each of them is padded."""
 
 
 @pytest.fixture(autouse=True)
@@ -66,85 +46,6 @@ def base_named(name):
     return new_base(gpt_neox) if name == "gpt_neox" else new_base(*MODELS[name])
 
 
-def random_adapter(base, *, seed, **values) -> tuple[AdapterForm, dict[str, LoraMatrices], Adapter]:
-    """Both matrices of every layer far from 0; in float64, and as an adapter, for which they are exact in float32."""
-    form = adapter_form(base, settings=settings_with(**values))
-    rng = torch.Generator().manual_seed(seed)
-
-    def drawn(like: Tensor) -> Tensor:
-        return (0.3 * torch.randn(like.shape, generator=rng)).double()
-
-    matrices = {name: LoraMatrices(drawn(pair.lora_a), drawn(pair.lora_b)) for name, pair in form.trained.items()}
-    return form, matrices, form.filled(matrices)
-
-
-def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, targets, reduction="sum")
-
-
-def gradients_of_peft(base, adapter: Adapter, portion: Portion, folder) -> tuple[Tensor, dict[str, LoraMatrices]]:
-    """The sum of the losses and the gradients by layer, of transformers' code and PEFT's, sequence by sequence."""
-    adapter.save(folder)
-    model = PeftModel.from_pretrained(copy.deepcopy(base.model), folder, is_trainable=True).double().eval()
-    losses = []
-    for example in portion.examples:
-        ids, is_target = torch.tensor([example.ids]), torch.tensor(example.is_target)
-        logits = model(input_ids=ids).logits[0, :-1]
-        losses.append(loss_of(logits[is_target[1:]], ids[0, 1:][is_target[1:]]))
-    loss = torch.stack(losses).sum()
-    loss.backward()
-    found = {}
-    for name, module in model.named_modules():
-        if hasattr(module, "lora_A"):
-            pair = module.lora_A["default"].weight.grad, module.lora_B["default"].weight.grad
-            found[name.removeprefix(PEFT_PREFIX)] = LoraMatrices(*pair)
-    return loss.detach(), found
-
-
-def gradients_of_decoder(decoder, base, adapters) -> tuple[Tensor, list[dict[str, LoraMatrices]]]:
-    """The same with a decoder of ours, all adapters in one pass; rank by rank as each adapter has them."""
-    slots = Slots(decoder.sites, device="cpu", dtype=torch.float64)
-    seats = []
-    for form, matrices, _ in adapters:
-        by_layer = {name.removeprefix(PEFT_PREFIX): pair for name, pair in matrices.items()}
-        seats.append(slots.add(SlotStart(by_layer, {}, form.scale)))
-    batch = collate(BATCHES[: len(adapters)], device="cpu")
-    weights = slots.weights(seats)
-    with decoder.hidden(batch, Adapters(slots.by_site(weights), slots.scales(seats))) as hidden:
-        logits = base.model.get_output_embeddings()(hidden)
-        is_real = batch.weights > 0
-        losses = torch.stack(
-            [
-                loss_of(*(tensor[slot][is_real[slot]] for tensor in (logits, batch.target_ids)))
-                for slot in range(len(seats))
-            ]
-        )
-        (gradients,) = torch.autograd.grad(losses.sum(), weights)
-    layout = layout_of(decoder, seats)
-    return losses.detach(), [
-        {
-            name: LoraMatrices(pair.lora_a[: seat.start.rank], pair.lora_b[:, : seat.start.rank])
-            for name, pair in layout.layers(row)
-            if name in seat.start.matrices
-        }
-        for seat, row in zip(seats, gradients, strict=True)
-    ]
-
-
-def layout_of(decoder, seats) -> Layout:
-    layers = {name for seat in seats for name in seat.start.matrices}
-    sites = tuple(site for site in decoder.sites if layers.intersection(site.layers))
-    return Layout(sites, max(seat.start.rank for seat in seats))
-
-
-def assert_equal(found: Mapping[str, LoraMatrices], expected: Mapping[str, LoraMatrices]) -> None:
-    assert found.keys() == expected.keys()
-    for name, pair in expected.items():
-        for side in ("lora_a", "lora_b"):
-            assert getattr(pair, side).norm() > 1e-3, "or nothing is compared"
-            torch.testing.assert_close(getattr(found[name], side), getattr(pair, side), rtol=IN_FLOAT64, atol=1e-12)
-
-
 @pytest.mark.parametrize(("decoder_name", "model_name"), CASES)
 def test_losses_and_gradients_are_those_of_plain_peft(decoder_name, model_name, tmp_path):
     base = base_named(model_name)
@@ -153,12 +54,7 @@ def test_losses_and_gradients_are_those_of_plain_peft(decoder_name, model_name, 
         random_adapter(base, seed=1),
         random_adapter(base, seed=2, lora_rank=2, lora_alpha=5.0, use_rslora=True),
     ]
-    decoder = DECODERS[decoder_name](base)
-    losses, gradients = gradients_of_decoder(decoder, base, adapters)
-    for number, (_, _, adapter) in enumerate(adapters):
-        loss, expected = gradients_of_peft(base, adapter, BATCHES[number], tmp_path / str(number))
-        torch.testing.assert_close(losses[number], loss, rtol=IN_FLOAT64, atol=0)
-        assert_equal(gradients[number], expected)
+    assert_is_plain_peft(DECODERS[decoder_name](base), base, adapters, folder=tmp_path)
     assert fingerprint(base) == before
 
 
@@ -178,11 +74,7 @@ def test_adapters_of_some_layers_are_those_of_plain_peft(decoder_name, model_nam
     adapters = [
         random_adapter(base, seed=seed, lora_rank=seed + 1, target_modules=one) for seed, one in enumerate(targets)
     ]
-    losses, gradients = gradients_of_decoder(DECODERS[decoder_name](base), base, adapters)
-    for number, (_, _, adapter) in enumerate(adapters):
-        loss, expected = gradients_of_peft(base, adapter, BATCHES[number], tmp_path / str(number))
-        torch.testing.assert_close(losses[number], loss, rtol=IN_FLOAT64, atol=0)
-        assert_equal(gradients[number], expected)
+    assert_is_plain_peft(DECODERS[decoder_name](base), base, adapters, folder=tmp_path)
 
 
 def saved_bytes(compute):
@@ -244,11 +136,7 @@ def test_what_our_code_does_not_know_is_left_to_transformers(make, options, tmp_
     assert not is_supported(base)
     decoder = decoder_of(base)
     assert isinstance(decoder, HookedDecoder)
-    adapters = [random_adapter(base, seed=1)]
-    losses, gradients = gradients_of_decoder(decoder, base, adapters)
-    loss, expected = gradients_of_peft(base, adapters[0][2], BATCHES[0], tmp_path)
-    torch.testing.assert_close(losses[0], loss, rtol=IN_FLOAT64, atol=0)
-    assert_equal(gradients[0], expected)
+    assert_is_plain_peft(decoder, base, [random_adapter(base, seed=1)], folder=tmp_path)
 
 
 def test_windows_that_no_layer_has_are_none():
@@ -268,22 +156,19 @@ def test_in_less_precision_ours_is_as_near_to_float64_as_transformers(precision,
     exact = load_base(request.getfixturevalue(name), device="cpu")
     exact.model.double()
     low = load_base(request.getfixturevalue(name), device="cpu", precision=precision)
-    adapter = random_adapter(exact, seed=1)
-    expected = hidden_of(HookedDecoder(exact), adapter, torch.float64)
+    start = random_adapter(exact, seed=1).start
+    expected = hidden_of(HookedDecoder(exact), start, torch.float64)
     ours, theirs = (
-        float((hidden_of(decoder, adapter, low.model.dtype) - expected).norm() / expected.norm())
+        float((hidden_of(decoder, start, low.model.dtype) - expected).norm() / expected.norm())
         for decoder in (LlamaDecoder(low), HookedDecoder(low))
     )
     assert ours < 1.3 * theirs
     assert theirs < 0.1
 
 
-def hidden_of(decoder, adapter, dtype) -> Tensor:
-    form, matrices, _ = adapter
+def hidden_of(decoder, start, dtype):
     slots = Slots(decoder.sites, device="cpu")
-    slot = slots.add(
-        SlotStart({name.removeprefix(PEFT_PREFIX): pair for name, pair in matrices.items()}, {}, form.scale)
-    )
+    slot = slots.add(start)
     weights = slots.weights([slot]).to(dtype)
     batch = collate(BATCHES[:1], device="cpu")
     with decoder.hidden(batch, Adapters(slots.by_site(weights), slots.scales([slot]).to(dtype))) as hidden:
