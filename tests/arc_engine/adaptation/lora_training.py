@@ -60,7 +60,10 @@ def logits_in_plain_peft(base_folder: Path, adapter_folder: Path) -> torch.Tenso
 
 def fingerprint(base: LoadedBase) -> tuple[Any, ...]:
     """Everything about a model that an adaptation could leave changed."""
-    modules = [(name, id(module), type(module), module.training) for name, module in base.model.named_modules()]
+    modules = [
+        (name, id(module), type(module), module.training, len(module._forward_hooks), "forward" in vars(module))
+        for name, module in base.model.named_modules()
+    ]
     grads = [(name, weight.requires_grad, weight.grad) for name, weight in base.model.named_parameters()]
     return weights_hash(base), modules, grads, hasattr(base.model, "peft_config")
 

@@ -129,7 +129,7 @@ def test_an_observer_that_raises_ends_its_own_run_and_its_slot_is_taken(exact, k
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
-def test_what_is_no_exception_ends_them_all_and_leaves_the_base_as_before(base, error):
+def test_what_is_no_exception_ends_them_all_and_leaves_the_base_as_before(base, decoder, error):
     stir_global_randomness()
     before, random_state = fingerprint(base), global_randomness()
 
@@ -144,7 +144,7 @@ def test_what_is_no_exception_ends_them_all_and_leaves_the_base_as_before(base, 
     assert global_randomness() == random_state
 
 
-def test_whatever_happens_the_base_and_the_global_random_state_are_as_before(base):
+def test_whatever_happens_the_base_and_the_global_random_state_are_as_before(base, decoder):
     kinds = every_kind(base)
     stir_global_randomness()
     before, random_state = fingerprint(base), global_randomness()
