@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from arc_engine.settings import AdaptationSettings, SamplingSettings, SolveSettings
+from arc_engine.settings import AdaptationSettings, SamplingSettings, SelectionSettings, SolveSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Plan:
     seed: int
 
     def settings(self) -> SolveSettings:
-        """Of every task, whichever way it is answered: the defaults, but for these numbers."""
+        """Of every task, whichever way it is answered: the defaults, but for these numbers and the scripts' vote."""
         return SolveSettings(
             base_model=self.base_model,
             adaptation=AdaptationSettings(max_steps=self.steps, seed=self.seed),
@@ -33,6 +33,7 @@ class Plan:
                 max_new_tokens=self.max_new_tokens,
                 seed=self.seed,
             ),
+            selection=SelectionSettings(method="vote"),
         )
 
     def digest(self) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from arc_engine.adaptation.adapt import adapt
 from arc_engine.base_models.loading import load_base
-from arc_engine.settings import AdaptationSettings, SamplingSettings, SolveSettings
+from arc_engine.settings import AdaptationSettings, SamplingSettings, SelectionSettings, SolveSettings
 from arc_engine.tasks import parse_task
 from benchmarks import pipeline_scripts
 from benchmarks.pipeline_record import Timed
@@ -33,7 +33,9 @@ def recipe(tiny_base):
         base=tiny_base,
         dtype="float32",
         settings=SolveSettings(
-            adaptation=adaptation, sampling=SamplingSettings(num_views=VIEWS, max_new_tokens=8, backend="vllm")
+            adaptation=adaptation,
+            sampling=SamplingSettings(num_views=VIEWS, max_new_tokens=8, backend="vllm"),
+            selection=SelectionSettings(method="vote"),
         ),
         tasks={"swap": parse_task(TASK)[0], "first": parse_task(OTHER)[0]},
     )
