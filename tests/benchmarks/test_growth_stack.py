@@ -20,5 +20,5 @@ def test_each_length_is_worked_off_and_timed(service):
 def test_a_job_that_fails_is_no_measurement(service, monkeypatch):
     diverging = {**growth_stack.SETTINGS, "adaptation": {"max_steps": 2, "divergence_norm": 1e-9}}
     monkeypatch.setattr(growth_stack, "SETTINGS", diverging)
-    with Client(service.url) as client, pytest.raises(ServiceFailed, match="one: .*diverged"):
+    with Client(service.url) as client, pytest.raises(ServiceFailed, match=r"one: .*diverged"):
         measure_jobs(client, {"one": TASK}, lengths=(1,))
