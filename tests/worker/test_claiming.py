@@ -104,8 +104,8 @@ def test_a_worker_may_ask_for_jobs_of_the_engine_or_for_the_others(database: Ses
         for in_engine in (True, False)
     }
     assert taken == {
-        True: [jobs["auto"], jobs["vllm"]],
-        False: [jobs["torch"], jobs["dfs"], jobs["damaged"]],
+        True: [jobs["auto"], jobs["vllm"], jobs["damaged"]],
+        False: [jobs["torch"], jobs["dfs"]],
     }
 
 
