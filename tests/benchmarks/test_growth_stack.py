@@ -3,7 +3,7 @@
 import pytest
 
 from arcadapt.client import Client
-from benchmarks.growth_stack import measure_jobs
+from benchmarks.growth_stack import SETTINGS, measure_jobs
 from benchmarks.pipeline_service import ServiceFailed
 from tests.benchmarks.test_sampling_task import TASK
 
@@ -17,6 +17,8 @@ def test_each_length_is_worked_off_and_timed(service):
 
 
 def test_a_job_that_fails_is_no_measurement(service):
+    too_short = {**SETTINGS, "adaptation": {"max_steps": 2, "max_seq_len": 64}}
     large = {"input": [[1] * 30] * 30, "output": [[1] * 30] * 30}
-    with Client(service.url) as client, pytest.raises(ServiceFailed, match="one: "):
-        measure_jobs(client, {"one": {"train": [large] * 8, "test": [large]}}, lengths=(1,))
+    tasks = {"one": {"train": [large, large], "test": [large]}}
+    with Client(service.url) as client, pytest.raises(ServiceFailed, match=r"one: .*task_too_long"):
+        measure_jobs(client, tasks, lengths=(1,), settings=too_short)
