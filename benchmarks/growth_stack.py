@@ -40,22 +40,26 @@ def measure_stack(tasks: Mapping[str, TaskJson], *, lengths: Sequence[int], fold
         return measure_jobs(client, tasks, lengths=lengths)
 
 
-def measure_jobs(client: Client, tasks: Mapping[str, TaskJson], *, lengths: Sequence[int]) -> list[dict[str, Any]]:
+def measure_jobs(
+    client: Client, tasks: Mapping[str, TaskJson], *, lengths: Sequence[int], settings: Mapping[str, Any] = SETTINGS
+) -> list[dict[str, Any]]:
     """Milliseconds per job from the request to the last answer, and how many of them the worker adapted and sampled."""
-    _solved(client, tasks, num_jobs=2)  # the worker loads the model
+    _solved(client, tasks, num_jobs=2, settings=settings)  # the worker loads the model
     rows: list[dict[str, Any]] = []
     for length in lengths:
-        rows.append(_row(client, _solved(client, tasks, num_jobs=length)))
+        rows.append(_row(client, _solved(client, tasks, num_jobs=length, settings=settings)))
         print(f"{length} jobs through the stack: {rows[-1]['ms']} ms a job", flush=True)
     return rows
 
 
-def _solved(client: Client, tasks: Mapping[str, TaskJson], *, num_jobs: int) -> list[BatchDetail]:
+def _solved(
+    client: Client, tasks: Mapping[str, TaskJson], *, num_jobs: int, settings: Mapping[str, Any]
+) -> list[BatchDetail]:
     """Batches of so many jobs, submitted one after the other without waiting, once all are over."""
     batch_ids = []
     for first in range(0, num_jobs, len(tasks)):
         chosen = dict(islice(tasks.items(), num_jobs - first))
-        batch_ids.append(client.solve(chosen, settings=SETTINGS).batch_id)
+        batch_ids.append(client.solve(chosen, settings=settings).batch_id)
     return [client.wait_for_batch(batch_id, poll_s=POLL_S) for batch_id in batch_ids]
 
 
