@@ -3,8 +3,7 @@
 import pytest
 
 from arcadapt.client import Client
-from benchmarks import growth_stack
-from benchmarks.growth_stack import measure_jobs
+from benchmarks.growth_stack import SETTINGS, measure_jobs
 from benchmarks.pipeline_service import ServiceFailed
 from tests.benchmarks.test_sampling_task import TASK
 
@@ -17,8 +16,7 @@ def test_each_length_is_worked_off_and_timed(service):
     assert rows[0]["ms"] >= rows[0]["adapting_ms"] + rows[0]["sampling_ms"] > 0
 
 
-def test_a_job_that_fails_is_no_measurement(service, monkeypatch):
-    diverging = {**growth_stack.SETTINGS, "adaptation": {"max_steps": 2, "divergence_norm": 1e-9}}
-    monkeypatch.setattr(growth_stack, "SETTINGS", diverging)
+def test_a_job_that_fails_is_no_measurement(service):
+    diverging = {**SETTINGS, "adaptation": {"max_steps": 2, "divergence_norm": 1e-9}}
     with Client(service.url) as client, pytest.raises(ServiceFailed, match=r"one: .*diverged"):
-        measure_jobs(client, {"one": TASK}, lengths=(1,))
+        measure_jobs(client, {"one": TASK}, lengths=(1,), settings=diverging)
