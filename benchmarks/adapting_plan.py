@@ -108,16 +108,20 @@ class Preset:
 
 
 DEFAULT_STEPS: Final = 10
-PACKS_WITHIN: Final = {16: 512}
+PACKS_WITHIN: Final = {4: 1024, 16: 512}
 """Longest synthetic sequences, in tokens, that so many adapters are trained on together on a processor, where it is
 not the number of sequences that long ones wait for."""
+PACK_OF_SPREAD: Final = 4
+"""Most adapters that are trained together on real tasks of all lengths there."""
+PACK_PER_CORE: Final = 4
+"""Adapters that each of several processes trains together, beside one at a time."""
 
 ON_CPU: Final = {
     ARC_MINI: Preset(
         data=(*REAL, *LENGTHS),
         batch_size=4,
         packs=(1, 4, 16),
-        steps=((SPREAD, 3), ("512", 6), ("1024", 5), ("2048", 4), ("4096", 3)),
+        steps=((SPREAD, 3), ("512", 6), ("1024", 4), ("2048", 3), ("4096", 2)),
         per_core=True,
     ),
     "smollm2-135m": Preset(
@@ -175,8 +179,11 @@ def _ways(packs: Sequence[int], *, data: str, on_gpu: bool, per_core: bool) -> I
     if per_core:
         if data in REAL:
             yield from (Way("trainer", per_core=True), Way("loop", per_core=True))
+            yield Way("ours", PACK_PER_CORE, per_core=True)
         yield Way("ours", per_core=True)
 
 
 def _within(pack: int, data: str) -> bool:
-    return data in REAL or int(data) <= PACKS_WITHIN.get(pack, int(data))
+    if data in REAL:
+        return data == SHORTEST or pack <= PACK_OF_SPREAD
+    return int(data) <= PACKS_WITHIN.get(pack, int(data))

