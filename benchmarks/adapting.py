@@ -31,6 +31,7 @@ from typing import Any, Final
 
 import torch
 
+from arc_engine.allocator import keep_freed_memory
 from arc_engine.settings import AdaptationSettings
 from benchmarks.adapting_cell import Bench, Record, measure_cell
 from benchmarks.adapting_jobs import jobs_of
@@ -47,6 +48,7 @@ MEASURING: Final = ("torch", "transformers", "peft")
 def main() -> None:
     """Measures and writes, cell by cell."""
     arguments = _arguments()
+    keep_freed_memory()  # as our worker does; the others have it too
     on_gpu = torch.cuda.is_available() and arguments.device != "cpu"
     wanted = Wanted(arguments.models, arguments.data, arguments.packs, arguments.steps, arguments.batch_size)
     planned = list(cells(wanted, device="cuda" if on_gpu else "cpu", num_cores=os.cpu_count() or 1))

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import torch
 
+from arc_engine.allocator import keep_freed_memory
 from arc_engine.base_models.loading import LoadedBase
 from arc_engine.settings import AdaptationSettings
 from benchmarks.adapting_clock import Timing
@@ -69,6 +70,7 @@ def evenly(jobs: Sequence[Job], *, count: int) -> list[list[int]]:
 
 
 def _begin(model: str, full_vocabulary: bool, barrier: Barrier) -> None:  # noqa: FBT001 - a pool passes by position
+    keep_freed_memory()
     torch.set_num_threads(1)
     _here["model"] = load(model, device="cpu", full_vocabulary=full_vocabulary), barrier
 

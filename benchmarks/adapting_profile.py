@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from arc_engine.adaptation.adapt import adapt
 from arc_engine.adaptation.targets import adaptable_layers
+from arc_engine.allocator import keep_freed_memory
 from arc_engine.base_models.loading import LoadedBase, load_base
 from arc_engine.datasets.choice import TaskSource
 from arc_engine.settings import AdaptationSettings, PromptSettings
@@ -46,6 +47,7 @@ ATTENTION: Final = (
 def main() -> None:
     """Measures and writes."""
     arguments = _arguments()
+    keep_freed_memory()
     torch.set_num_threads(1)
     base = load_base(arguments.model, device="cpu")
     tasks = list(TaskSource(source=arguments.source, exclude=(), limit=max(PLACES) + 1, shortest=True).load().values())

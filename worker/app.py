@@ -15,6 +15,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_shutdown, worker_shutting_down
 
+from arc_engine.allocator import keep_freed_memory
 from jobs.artifacts import ArtifactStore
 from jobs.config import ServiceConfig
 from jobs.database import make_engine, make_session_factory
@@ -25,6 +26,7 @@ from worker.warm import WarmModels, vllm_options
 from worker.workshop import Workshop
 
 configure_logs()
+keep_freed_memory()
 setup_logging.connect(configure_logs)
 
 config = ServiceConfig.from_env()

@@ -68,18 +68,15 @@ class _SlotLinear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's
         seen, inner, scales, kept, lora_a, *lora_b = ctx.saved_tensors
         num_layers = len(lora_b)
-        inner_gradient = torch.empty_like(inner)
-        lora_b_gradients = []
-        for gradient, inner_of, into, lora_b_of in zip(
-            gradients,
-            inner.chunk(num_layers, dim=-1),
-            inner_gradient.chunk(num_layers, dim=-1),
-            lora_b,
-            strict=True,
-        ):
-            into.copy_(slot_products(gradient, lora_b_of.mT))
-            lora_b_gradients.append(slot_products(gradient.mT, inner_of.mT))
-        inner_gradient.mul_(scales)
+        inner_gradient = torch.cat(
+            [slot_products(gradient, lora_b_of.mT) for gradient, lora_b_of in zip(gradients, lora_b, strict=True)],
+            dim=-1,
+        ).mul_(scales)
+        # Each with what all layers of the site have within, of which it needs its own part: a part is slow to multiply.
+        lora_b_gradients = [
+            slot_products(gradient.mT, inner.mT).chunk(num_layers, dim=-1)[index]
+            for index, gradient in enumerate(gradients)
+        ]
         lora_a_gradient = slot_products(inner_gradient.mT, seen.mT)
         input_gradient = None
         if ctx.needs_input_grad[0]:

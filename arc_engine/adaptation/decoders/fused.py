@@ -24,7 +24,8 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stream: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # noqa: ANN401
         wide = stream.float() if stream.dtype in {torch.float16, torch.bfloat16} else stream
-        scale = torch.linalg.vecdot(wide, wide).div_(stream.shape[-1]).add_(epsilon).rsqrt_().unsqueeze(-1)
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = length.square_().div_(stream.shape[-1]).add_(epsilon).rsqrt_()
         normed = wide * scale
         ctx.save_for_backward(normed, scale, weight)
         found: Tensor = normed.to(stream.dtype) * weight
