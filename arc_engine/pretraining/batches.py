@@ -1,7 +1,8 @@
-"""Batches of sequences of similar length, from pools that can be drawn again after a crash."""
+"""Batches of sequences one after the other, without padding, from pools that can be drawn again after a crash."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,12 +17,28 @@ FIRST_PREDICTABLE_ANSWER = 1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`ids` and `targets`: `[sequences, tokens]`; `targets[:, i]` is the token after `ids[:, i]`, or `IGNORED`."""
+    """Sequences one after the other, each without its last token, which nothing follows."""
 
     ids: torch.Tensor
+    """`[1, tokens]`"""
     targets: torch.Tensor
-    num_tokens: int
-    """Tokens without padding."""
+    """`[1, tokens]`: the token after each, or `IGNORED`."""
+    lengths: tuple[int, ...]
+    """Of the sequences, in tokens."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on that device."""
+        return replace(self, ids=self.ids.to(device), targets=self.targets.to(device))
+
+    @property
+    def num_tokens(self) -> int:
+        """All that the model reads."""
+        return sum(self.lengths)
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """`[1, tokens]`: every token's place in its sequence."""
+        return torch.cat([torch.arange(length, device=self.ids.device) for length in self.lengths]).unsqueeze(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +51,14 @@ class StreamState:
 
 
 def collate(prompts: Sequence[TokenizedPrompt], *, from_answer: int = FIRST_PREDICTABLE_ANSWER) -> Batch:
-    """Pads on the right. The loss covers outputs from the second pair on: nothing predicts the first."""
-    width = max(map(len, prompts)) - 1
-    ids = torch.zeros((len(prompts), width), dtype=torch.int64)
-    targets = torch.full((len(prompts), width), IGNORED, dtype=torch.int64)
-    for row, prompt in enumerate(prompts):
+    """The loss covers outputs from the second pair on: nothing predicts the first."""
+    ids, targets = list[torch.Tensor](), list[torch.Tensor]()
+    for prompt in prompts:
         tokens = torch.tensor(prompt.ids)
         counted = torch.tensor(prompt.answers[1:]) >= from_answer
-        ids[row, : len(prompt) - 1] = tokens[:-1]
-        targets[row, : len(prompt) - 1] = torch.where(counted, tokens[1:], IGNORED)
-    return Batch(ids, targets, sum(map(len, prompts)))
+        ids.append(tokens[:-1])
+        targets.append(torch.where(counted, tokens[1:], IGNORED))
+    return Batch(torch.cat(ids)[None], torch.cat(targets)[None], tuple(map(len, ids)))
 
 
 class BatchStream:
@@ -78,15 +93,14 @@ class BatchStream:
         rng = np.random.default_rng([self._recipe.seed, pool])
         prompts = [self._corpus.sequence(rng, progress=progress) for _ in range(self._recipe.pool_sequences)]
         stage, _ = self._recipe.stage_at(progress)
-        batches = _cut(sorted(prompts, key=len), batch_tokens=stage.batch_tokens)
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return _cut(prompts, batch_tokens=stage.batch_tokens)
 
 
 def _cut(prompts: Sequence[TokenizedPrompt], *, batch_tokens: int) -> list[list[TokenizedPrompt]]:
-    """Slices of rising lengths, each at most `batch_tokens` with its padding (or one sequence)."""
+    """In their order, as many at a time as have `batch_tokens` together (or one sequence)."""
     batches: list[list[TokenizedPrompt]] = [[]]
     for prompt in prompts:
-        if batches[-1] and len(prompt) * (len(batches[-1]) + 1) > batch_tokens:
+        if batches[-1] and sum(map(len, batches[-1])) + len(prompt) > batch_tokens:
             batches.append([])
         batches[-1].append(prompt)
     return batches

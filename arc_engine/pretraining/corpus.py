@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 
-from arc_engine.encoders import MinimalGridEncoder
+from arc_engine.encoders import parse_encoder
 from arc_engine.pretraining.arc_training import SolvedTask, load_training_split
 from arc_engine.pretraining.families import SizeRange
 from arc_engine.pretraining.recipe import Recipe, Stage
@@ -19,16 +19,6 @@ from arc_engine.views import ViewDistribution
 MIN_PAIRS = 2
 
 
-def pair_tokens(pair: Pair) -> int:
-    """Tokens of one pair in the compact prompt: cells, line ends between rows, two markers and the end of text."""
-    return sum(len(grid) * len(grid[0]) + len(grid) - 1 for grid in (pair.input, pair.output)) + 3
-
-
-def num_tokens(pairs: Sequence[Pair]) -> int:
-    """Tokens of a whole compact prompt."""
-    return 1 + sum(map(pair_tokens, pairs))
-
-
 class Corpus:
     """Draws tokenised training sequences; all randomness comes from the generator that the caller passes."""
 
@@ -36,17 +26,17 @@ class Corpus:
         """`arc_tasks` defaults to the ARC-AGI-1 training split; tasks too long for every stage are left out."""
         self._recipe = recipe
         self._tokenizer = tokenizer
-        self._encoder = MinimalGridEncoder()
-        self._levels = families_by_level()
+        self._encoder = parse_encoder(recipe.grid_encoder)
+        self._levels = families_by_level(without=recipe.held_out.families)
         self._views = ViewDistribution(keep_background=recipe.keep_background, pair_order=False)
         tasks = load_training_split() if arc_tasks is None else arc_tasks
-        short = [task for task in tasks if num_tokens(task.pairs) <= recipe.held_out.arc_max_tokens]
+        short = [task for task in tasks if self.num_tokens(task.pairs) <= recipe.held_out.arc_max_tokens]
         self.held_out = tuple(short[:: recipe.held_out.arc_every])
         held_ids = {task.task_id for task in self.held_out}
         room = max(stage.max_tokens for stage in recipe.stages)
-        self.arc_tasks = tuple(task for task in tasks if task.task_id not in held_ids and _shortest(task) <= room)
+        self.arc_tasks = tuple(task for task in tasks if task.task_id not in held_ids and self._shortest(task) <= room)
         self._arc_fitting = {
-            stage.name: [task for task in self.arc_tasks if _shortest(task) <= stage.max_tokens]
+            stage.name: [task for task in self.arc_tasks if self._shortest(task) <= stage.max_tokens]
             for stage in recipe.stages
         }
 
@@ -57,7 +47,7 @@ class Corpus:
         while True:
             pairs = self._arc_pairs(rng, stage) if rng.random() < arc_share else self._synthetic_pairs(rng, stage)
             # Under the view first: a transposed grid has another number of line ends.
-            fitting = _fit(self.under_view(pairs, rng), max_tokens=stage.max_tokens)
+            fitting = self._fit(self.under_view(pairs, rng), max_tokens=stage.max_tokens)
             if len(fitting) >= MIN_PAIRS:
                 return self.tokens_of(fitting)
 
@@ -65,6 +55,10 @@ class Corpus:
         """The pairs under one random dihedral and colour view."""
         view = self._views.draw(random.Random(int(rng.integers(2**62))), num_pairs=len(pairs))
         return tuple(view.apply_pair(pair) for pair in pairs)
+
+    def num_tokens(self, pairs: Sequence[Pair]) -> int:
+        """Tokens of a whole compact prompt: every character is one."""
+        return 1 + sum(map(self._pair_tokens, pairs))
 
     def tokens_of(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
         """The compact prompt of solved pairs."""
@@ -86,17 +80,19 @@ class Corpus:
         task = tasks[int(rng.integers(len(tasks)))]
         return tuple(task.pairs[i] for i in rng.permutation(len(task.pairs)))
 
+    def _pair_tokens(self, pair: Pair) -> int:
+        """Of both grids, two markers and the end of text."""
+        return sum(len(self._encoder.encode(grid)) for grid in (pair.input, pair.output)) + 3
 
-def _shortest(task: SolvedTask) -> int:
-    return 1 + sum(sorted(map(pair_tokens, task.pairs))[: MIN_PAIRS + 1])
+    def _shortest(self, task: SolvedTask) -> int:
+        return 1 + sum(sorted(map(self._pair_tokens, task.pairs))[: MIN_PAIRS + 1])
 
-
-def _fit(pairs: Sequence[Pair], *, max_tokens: int) -> tuple[Pair, ...]:
-    kept: list[Pair] = []
-    length = 1
-    for pair in pairs:
-        length += pair_tokens(pair)
-        if length > max_tokens:
-            break
-        kept.append(pair)
-    return tuple(kept)
+    def _fit(self, pairs: Sequence[Pair], *, max_tokens: int) -> tuple[Pair, ...]:
+        kept: list[Pair] = []
+        length = 1
+        for pair in pairs:
+            length += self._pair_tokens(pair)
+            if length > max_tokens:
+                break
+            kept.append(pair)
+        return tuple(kept)

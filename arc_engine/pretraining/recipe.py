@@ -1,10 +1,13 @@
 """The recipe of a pretraining run, as a YAML file: model shape, curriculum, optimiser, budget, seed."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from arc_engine.encoders import parse_encoder
+from arc_engine.pretraining.families import FAMILIES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,6 +63,8 @@ class Held(_Strict):
     max_side: int = 7
     arc_every: int = 10
     """Of the ARC training tasks that are short enough, sorted by id, every n-th is held out."""
+    families: tuple[str, ...] = ()
+    """Synthetic families that are never trained on. Of all others, fresh tasks are measured."""
     arc_max_tokens: int = 700
 
 
@@ -73,10 +78,14 @@ class Recipe(_Strict):
     seed: int
     model: ModelShape = ModelShape()
     stages: list[Stage]
+    grid_encoder: str = "MinimalGridEncoder()"
+    """How grids are written; adapting and sampling have to write them the same way."""
     pairs: tuple[int, int] = (3, 5)
     keep_background: Share = 0.6
     pool_sequences: int = 192
     optimisation: Optimisation = Optimisation()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: matrix products are computed in it, weights stay float32. Pays on GPUs, and on few processors."""
     held_out: Held = Held()
     max_steps: int | None = None
     hours: float | None = None
@@ -101,6 +110,19 @@ class Recipe(_Strict):
                 return stage, min(1.0, (progress - begin) / max(stage.until - begin, 1e-9))
             begin = stage.until
         raise AssertionError("unreachable: the last stage always matches")
+
+    @field_validator("grid_encoder")
+    @classmethod
+    def _is_an_encoder(cls, value: str) -> str:
+        parse_encoder(value)
+        return value
+
+    @model_validator(mode="after")
+    def _names_families(self) -> Self:
+        unknown = sorted(set(self.held_out.families) - set(FAMILIES))
+        if unknown:
+            raise ValueError(f"held_out.families: there is no family {', '.join(unknown)}")
+        return self
 
     def with_budget(self, *, hours: float) -> "Recipe":
         """The same recipe limited by wall time."""

@@ -32,7 +32,8 @@ class Pretraining:
         tokenizer = build_tokenizer(model_max_length=recipe.model.max_position_embeddings)
         self.corpus = Corpus(recipe, tokenizer)
         self.stream = BatchStream(self.corpus, recipe)
-        self.model = build_model(recipe.model, seed=recipe.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = build_model(recipe.model, seed=recipe.seed).to(self.device)
         self.optimisers = build_optimisers(self.model, recipe.optimisation)
         self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0))
         self._held_out = held_out_tasks(self.corpus, recipe)
@@ -59,8 +60,9 @@ class Pretraining:
         settings = self.recipe.optimisation
         factor = learning_rate_factor(settings, step=self.state.step, progress=progress)
         set_learning_rates(self.optimisers, settings, factor=factor)
-        batch = self.stream.next_batch(progress)
-        loss = batch_loss(self.model, batch)
+        batch = self.stream.next_batch(progress).to(self.device)
+        with self._precision():
+            loss = batch_loss(self.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         grad_norm = clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
         if not torch.isfinite(loss) or not torch.isfinite(grad_norm):
@@ -92,7 +94,8 @@ class Pretraining:
     def validate(self) -> None:
         """Measures the held-out tasks now and logs the result."""
         begun = time.monotonic()
-        report = validate(self.model, self._held_out)
+        with self._precision():
+            report = validate(self.model, self._held_out)
         self._validated_s = self.elapsed_s
         self._log(
             {
@@ -100,13 +103,17 @@ class Pretraining:
                 "step": self.state.step,
                 "elapsed_s": round(self.elapsed_s, 1),
                 "took_s": round(time.monotonic() - begun, 1),
-                "synthetic_exact": round(report.rate(arc=False), 4),
-                "arc_exact": round(report.rate(arc=True), 4),
+                "synthetic_exact": round(report.rate("synthetic"), 4),
+                "unseen_exact": round(report.rate("unseen"), 4),
+                "arc_exact": round(report.rate("arc"), 4),
                 "token_accuracy": round(report.token_accuracy, 4),
                 "groups": dict(sorted(report.groups.items())),
                 "names": dict(sorted(report.names.items())),
             }
         )
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
     def _log_step(self, loss: float, grad_norm: float, factor: float, progress: float) -> None:
         seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)

@@ -1,5 +1,7 @@
 """From a family to the pairs of one synthetic task."""
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.random import Generator
 
@@ -36,9 +38,9 @@ def _same(before: GridArray, after: GridArray) -> bool:
     return before.shape == after.shape and bool((before == after).all())
 
 
-def families_by_level() -> dict[int, list[Family]]:
-    """All families, by level, in order of their names."""
+def families_by_level(*, without: Collection[str] = ()) -> dict[int, list[Family]]:
+    """All families but those named, by level, in order of their names."""
     levels: dict[int, list[Family]] = {}
-    for name in sorted(FAMILIES):
+    for name in sorted(FAMILIES.keys() - set(without)):
         levels.setdefault(FAMILIES[name].level, []).append(FAMILIES[name])
     return levels

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
 from arc_engine.pretraining.batches import IGNORED, collate
-from arc_engine.pretraining.corpus import Corpus, num_tokens
+from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.families import FAMILIES, SizeRange
+from arc_engine.pretraining.model import labelled_logits
 from arc_engine.pretraining.recipe import Held, Recipe
 from arc_engine.pretraining.synthetic import draw_pairs
 from arc_engine.tasks import Pair
@@ -19,11 +21,16 @@ _STREAM = 1_000_003  # keeps the generator of held-out tasks apart from those of
 _NUM_PAIRS = 4
 _BATCH_TOKENS = 6000
 ARC_GROUP = "arc"
+UNSEEN_GROUP = "unseen families"
+
+
+Part: TypeAlias = Literal["synthetic", "unseen", "arc"]
+"""Fresh tasks of families that are trained on; of those that are not; ARC training tasks that are held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutTask:
-    """A prompt whose last output is the question; `group` is its theme, or `ARC_GROUP`."""
+    """A prompt whose last output is the question; `group` is its theme, `UNSEEN_GROUP` or `ARC_GROUP`."""
 
     group: str
     name: str
@@ -38,20 +45,23 @@ class Report:
     names: dict[str, tuple[int, int]]
     token_accuracy: float
 
-    def rate(self, *, arc: bool) -> float:
-        """Share of exact answers, of ARC tasks or of synthetic ones."""
-        counts = [count for group, count in self.groups.items() if (group == ARC_GROUP) == arc]
+    def rate(self, part: Part) -> float:
+        """Share of exact answers; 0 where nothing was asked."""
+        apart = {"arc": ARC_GROUP, "unseen": UNSEEN_GROUP}
+        names = [apart[part]] if part in apart else self.groups.keys() - apart.values()
+        counts = [self.groups.get(name, (0, 0)) for name in names]
         return sum(solved for solved, _ in counts) / max(1, sum(asked for _, asked in counts))
 
 
 def held_out_tasks(corpus: Corpus, recipe: Recipe) -> list[HeldOutTask]:
-    """A few tasks of every family, and the ARC training tasks kept out of training."""
+    """A few fresh tasks of every family, and the ARC training tasks kept out of training."""
     rng = np.random.default_rng([recipe.seed, _STREAM, 0])
     found = []
     for name in sorted(FAMILIES):
         for _ in range(recipe.held_out.tasks_per_family):
             pairs = _drawn(corpus, rng, name, recipe.held_out)
-            found.append(HeldOutTask(FAMILIES[name].theme, name, corpus.tokens_of(pairs)))
+            group = UNSEEN_GROUP if name in recipe.held_out.families else FAMILIES[name].theme
+            found.append(HeldOutTask(group, name, corpus.tokens_of(pairs)))
     found += [HeldOutTask(ARC_GROUP, task.task_id, corpus.tokens_of(task.pairs)) for task in corpus.held_out]
     return found
 
@@ -60,19 +70,19 @@ def _drawn(corpus: Corpus, rng: np.random.Generator, name: str, held: Held) -> S
     while True:
         size = SizeRange(2, int(rng.integers(3, held.max_side + 1)))
         pairs = draw_pairs(FAMILIES[name], rng, size=size, num_pairs=_NUM_PAIRS)
-        if num_tokens(pairs) <= held.arc_max_tokens:
+        if corpus.num_tokens(pairs) <= held.arc_max_tokens:
             return corpus.under_view(pairs, rng)
 
 
 @torch.no_grad()
-def validate(model: LlamaForCausalLM, tasks: Iterable[HeldOutTask]) -> Report:
+def validate(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> Report:
     """One forward pass per task: greedy decoding gives the true answer exactly when the most likely token is the true
     one at every place of it, end of text included."""
     model.eval()
     groups: dict[str, tuple[int, int]] = {}
     names: dict[str, tuple[int, int]] = {}
     right_tokens = all_tokens = 0
-    for tasks_of_batch in _batched(sorted(tasks, key=lambda task: len(task.prompt))):
+    for tasks_of_batch in _batched(tasks):
         for task, (right, total) in zip(tasks_of_batch, _count_right(model, tasks_of_batch), strict=True):
             for table, key in ((groups, task.group), (names, task.name)):
                 solved, asked = table.get(key, (0, 0))
@@ -83,13 +93,11 @@ def validate(model: LlamaForCausalLM, tasks: Iterable[HeldOutTask]) -> Report:
 
 
 def _count_right(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> list[tuple[int, int]]:
-    last = [_only_last(task.prompt) for task in tasks]
-    batch = collate(last)
-    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state  # [sequences, tokens, hidden]
-    labelled = batch.targets != IGNORED
-    right = torch.zeros_like(labelled)
-    right[labelled] = model.lm_head(hidden[labelled]).argmax(-1) == batch.targets[labelled]
-    return list(zip(right.sum(1).tolist(), labelled.sum(1).tolist(), strict=True))
+    batch = collate([_only_last(task.prompt) for task in tasks]).to(model.device)
+    logits, targets = labelled_logits(model, batch)
+    right = logits.argmax(-1) == targets
+    asked = [int((part != IGNORED).sum()) for part in torch.split(batch.targets[0], list(batch.lengths))]
+    return [(int(part.sum()), len(part)) for part in torch.split(right, asked)]
 
 
 def _only_last(prompt: TokenizedPrompt) -> TokenizedPrompt:
@@ -100,7 +108,7 @@ def _only_last(prompt: TokenizedPrompt) -> TokenizedPrompt:
 def _batched(tasks: Sequence[HeldOutTask]) -> Iterable[list[HeldOutTask]]:
     batch: list[HeldOutTask] = []
     for task in tasks:
-        if batch and len(task.prompt) * (len(batch) + 1) > _BATCH_TOKENS:
+        if batch and sum(len(one.prompt) for one in batch) + len(task.prompt) > _BATCH_TOKENS:
             yield batch
             batch = []
         batch.append(task)

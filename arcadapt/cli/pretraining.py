@@ -7,13 +7,16 @@ import yaml
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from arc_engine.allocator import keep_freed_memory
 from arc_engine.pretraining.export import export
 from arc_engine.pretraining.recipe import Recipe, load_recipe
-from arc_engine.pretraining.run import pretrain
+from arc_engine.pretraining.run import LOG_NAME, pretrain
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import InvalidOverride
+from arcadapt.pretraining_picture import draw_run
 
 MODEL_FOLDER: Final = "model"
+PICTURE: Final = "progress.png"
 
 
 def run(config: Path, out: Path, *, hours: float | None, max_steps: int | None, as_json: bool) -> None:
@@ -21,6 +24,7 @@ def run(config: Path, out: Path, *, hours: float | None, max_steps: int | None, 
 
     A run that is finished already is not trained further, but exported again.
     """
+    keep_freed_memory()
     recipe = _recipe(config, hours=hours, max_steps=max_steps)
     budget = f"{recipe.max_steps} steps" if recipe.max_steps is not None else f"{recipe.hours} h"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -30,8 +34,9 @@ def run(config: Path, out: Path, *, hours: float | None, max_steps: int | None, 
     model = out / MODEL_FOLDER
     with progress().status(f"measuring and exporting to {model}"):
         export(recipe, run_dir=out, out_dir=model)
+    draw_run(out / LOG_NAME, out / PICTURE)
     if as_json:
-        print_json({"model": str(model), "checkpoint": str(checkpoint)})
+        print_json({"model": str(model), "checkpoint": str(checkpoint), "picture": str(out / PICTURE)})
     else:
         results().print(str(model), soft_wrap=True)
 

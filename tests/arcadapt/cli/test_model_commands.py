@@ -79,6 +79,7 @@ def test_pretrain_ends_in_a_model_that_can_be_used(bare: Run, tmp_path: Path):
     shutil.rmtree(model)
     again = bare(*arguments, "--json")
     assert again.json["model"] == str(model)
+    assert Path(again.json["picture"]).read_bytes().startswith(b"\x89PNG")
     assert load_base(model, device="cpu").max_positions == read_base(model).max_positions
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if '"kind": "step"' in line]
     assert steps == [1, 2]
