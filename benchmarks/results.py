@@ -13,6 +13,7 @@ ADAPT_PROFILE: Final = RESULTS / "adapt-profile.json"
 OVERHEAD: Final = RESULTS / "overhead.json"
 PIPELINE: Final = RESULTS / "pipeline.json"
 GROWTH: Final = RESULTS / "growth.json"
+QUALITY: Final = RESULTS / "quality.json"
 
 
 def write(document: dict[str, Any], file: Path) -> None:

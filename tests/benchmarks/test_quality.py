@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from arc_engine.errors import TaskTooLong
+from benchmarks import quality_task
+from benchmarks.quality_summary import figures, rows
+from benchmarks.quality_tables import PARTS
+from benchmarks.quality_task import Asked, measure
+from benchmarks.sampling_plan import SELECTORS, Plan
+from tests.benchmarks.test_sampling_task import TASK
+
+
+@pytest.fixture
+def plan(tiny_base):
+    return Plan(base=tiny_base, steps=2, num_views=2, max_nodes=1, max_new_tokens=5, seed=0)
+
+
+def test_a_task_is_answered_either_way_and_not_measured_again(plan, tmp_path, monkeypatch):
+    record = measure(Asked("ours", "swap", TASK, plan), folder=tmp_path)
+    for way in ("base", "adapted"):
+        assert record[way]["error"] is None
+        assert list(record[way]["pass_at_2"]) == list(SELECTORS)
+    assert record["adapted"]["adapt_s"] > 0
+    monkeypatch.setattr(quality_task, "TorchSampler", None)
+    again = measure(Asked("a part of ours", "swap", TASK, plan), folder=tmp_path)
+    assert again == record | {"dataset": "a part of ours"}
+    other = {**TASK, "test": [{"input": [[1, 6]], "output": [[6, 1]]}]}
+    assert Asked("ours", "swap", other, plan).place(tmp_path) != Asked("ours", "swap", TASK, plan).place(tmp_path)
+
+
+def test_a_task_that_does_not_fit_counts_as_wrong(plan, tmp_path, monkeypatch):
+    def too_long(*_, **__):
+        raise TaskTooLong("9000 tokens")
+
+    monkeypatch.setattr(quality_task, "answered", too_long)
+    record = measure(Asked("ours", "swap", TASK, plan), folder=tmp_path)
+    assert record["base"]["error"] == record["adapted"]["error"] == "task_too_long"
+    found = figures([record])["ours"]
+    assert (found["num_tasks"], found["num_too_long"], found["pass_at_2_adapted"]) == (1, 1, 0)
+
+
+def way(*, right, seconds=1.0):
+    return {
+        "error": None,
+        "pass_n": float(right),
+        "accuracy": right / 2,
+        "pass_at_2": dict.fromkeys(SELECTORS, float(right)),
+        "adapt_s": seconds,
+        "seconds": seconds,
+    }
+
+
+@pytest.mark.fast
+def test_shares_are_means_over_tasks_and_then_over_seeds():
+    answers = {0: (True, False), 1: (True, True)}
+    records = [
+        {"dataset": "d", "task_id": str(number), "seed": seed, "base": way(right=False), "adapted": way(right=right)}
+        for seed, of_seed in answers.items()
+        for number, right in enumerate(of_seed)
+    ]
+    [row] = [row for row in rows(records) if (row["way"], row["selector"]) == ("adapted", "vote")]
+    assert (row["pass_at_2"], row["std"]) == (0.75, 0.25)
+    found = figures(records)["d"]
+    assert (found["num_tasks"], found["num_seeds"], found["pass_at_2_base"], found["pass_at_2_adapted"]) == (
+        2,
+        2,
+        0,
+        0.75,
+    )
+    quality = {
+        "date": "2026-01-01",
+        "command": "c",
+        "machine": {"cpu": "Abacus", "cores": 2, "memory_gib": 8.0, "gpu": None},
+        "versions": {"python": "3.11.1"},
+        "plan": {"base": "m", "steps": 2, "num_views": 2},
+        "figures": {**figures(records), "num_workers": 2},
+        "rows": rows(records),
+    }
+    assert "| d | adapted | vote | 75.0% ± 25.0 | 75.0% | 37.5% | 1 |" in PARTS["quality"](
+        json.loads(json.dumps(quality))
+    )
+    assert "d: 2 tasks, 0 answers did not fit, 1 s per median task." in PARTS["quality-conditions"](quality)
