@@ -75,8 +75,8 @@ def _way(task: Task, truths: tuple[Grid, ...], *, asked: Asked, folder: Path, is
         "pass_n": round(first.pass_n, DECIMALS),
         "accuracy": round(first.accuracy, DECIMALS),
         "pass_at_2": {selector: round(metrics.pass_at_2, DECIMALS) for selector, metrics in found.items()},
-        "adapt_s": round(adapt_s, 1),
-        "seconds": round(time.perf_counter() - begun, 1),
+        "adapt_s": round(adapt_s, DECIMALS),
+        "seconds": round(time.perf_counter() - begun, DECIMALS),
     }
 
 

@@ -17,22 +17,24 @@ _ALGORITHM: Final[tuple[str, list[None], str]] = ("none", [], "")
 """Nothing is done to the product."""
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """`left @ right.T`: `[m, i]` and `[n, i]` to `[m, n]`. No gradients pass."""
+def product(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
+    """`left @ right.T`, and `added`, `[m, n]` or `[n]`: `[m, i]` and `[n, i]` to `[m, n]`. No gradients pass."""
     if not _is_for_onednn(left):
-        return torch.mm(left, right.t())
+        return torch.mm(left, right.t()) if added is None else torch.addmm(added, left, right.t())
     # What torch.compile makes of a linear layer; torch has no public name for it.
     found: Tensor = torch.ops.mkldnn._linear_pointwise(_plain(left), _plain(right), None, *_ALGORITHM)  # noqa: SLF001
-    return found
+    return found if added is None else found.add_(added)
 
 
-def slot_products(left: Tensor, right: Tensor) -> Tensor:
-    """`left[s] @ right[s].T` for every slot: `[slots, m, i]` and `[slots, n, i]` to `[slots, m, n]`."""
+def slot_products(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
+    """The same for every slot: `[slots, m, i]` and `[slots, n, i]` to `[slots, m, n]`, of which shape `added` is."""
     if not _is_for_onednn(left):
-        return torch.bmm(left, right.mT)
+        return torch.bmm(left, right.mT) if added is None else torch.baddbmm(added, left, right.mT)
     if len(left) == 1:
-        return product(left[0], right[0]).unsqueeze(0)
-    return torch.stack([product(*pair) for pair in zip(left, right, strict=True)])
+        found = product(left[0], right[0]).unsqueeze(0)
+    else:
+        found = torch.stack([product(*pair) for pair in zip(left, right, strict=True)])
+    return found if added is None else found.add_(added)
 
 
 def _is_for_onednn(tensor: Tensor) -> bool:

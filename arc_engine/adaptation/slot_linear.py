@@ -88,8 +88,8 @@ class _SlotLinear(torch.autograd.Function):
 
 def _base(inputs: Tensor, weight: Tensor, added: Tensor | None) -> Tensor:
     """W x, and what is to be added to it."""
-    found = product(inputs.flatten(0, 1), weight).view(*inputs.shape[:2], -1)
-    return found if added is None else found.add_(added)
+    stream = added if added is None or added.ndim == 1 else added.flatten(0, 1)
+    return product(inputs.flatten(0, 1), weight, stream).view(*inputs.shape[:2], -1)
 
 
 def _input_gradient(
@@ -100,7 +100,7 @@ def _input_gradient(
     kept: Tensor | None,
 ) -> Tensor:
     if kept is None and weights:
-        return _through_base(gradients, weights).add_(slot_products(inner_gradient, lora_a.mT))
+        return slot_products(inner_gradient, lora_a.mT, _through_base(gradients, weights))
     through_lora = slot_products(inner_gradient, lora_a.mT)
     if kept is not None:
         through_lora.mul_(kept)
@@ -110,5 +110,5 @@ def _input_gradient(
 def _through_base(gradients: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> Tensor:
     found = product(gradients[0].flatten(0, 1), weights[0].t())
     for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
-        found.add_(product(gradient.flatten(0, 1), weight.t()))
+        found = product(gradient.flatten(0, 1), weight.t(), found)
     return found.view(*gradients[0].shape[:2], -1)

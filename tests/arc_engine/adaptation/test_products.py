@@ -34,6 +34,10 @@ def test_products_are_those_of_the_formula(left_view, right_view, dtype):
     torch.testing.assert_close(slot_products(left_view(left), right_view(right)), expected)
     torch.testing.assert_close(slot_products(left_view(left[:1]), right_view(right[:1])), expected[:1])
     torch.testing.assert_close(product(left_view(left[0]), right_view(right[0])), expected[0])
+    added = torch.randn(3, 7, 4, generator=rng).to(dtype)
+    torch.testing.assert_close(slot_products(left_view(left), right_view(right), added), expected + added)
+    for one in (added[0], added[0, 0]):
+        torch.testing.assert_close(product(left_view(left[0]), right_view(right[0]), one), expected[0] + one)
 
 
 @pytest.mark.parametrize(
