@@ -14,6 +14,7 @@
     ├── PrecisionUnsupported (ValueError) this machine cannot train in the precision
     ├── RunMismatch (ValueError)         the folder holds a training run of another recipe
     ├── UnevenShares (ValueError)        the processes of a training run cannot share its micro-batches evenly
+    ├── CompilerMissing (RuntimeError)   layers are to be compiled, and there is no C++ compiler
     ├── Diverged (ArithmeticError)       a training step gave NaN or infinity, or a gradient beyond all bounds
     ├── OutOfMemory (RuntimeError)       a single training sequence is too much for the device's memory
     ├── AdaptationStopped                somebody asked the training loop to stop between two steps
@@ -128,6 +129,12 @@ class UnevenShares(EngineError, ValueError):
     """The micro-batches of a step do not divide among the processes: some of them would wait for the others."""
 
     code = "uneven_shares"
+
+
+class CompilerMissing(EngineError, RuntimeError):
+    """Layers are to be compiled, and this machine has no C++ compiler."""
+
+    code = "compiler_missing"
 
 
 class Diverged(EngineError, ArithmeticError):

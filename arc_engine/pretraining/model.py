@@ -5,7 +5,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from arc_engine.pretraining.batches import IGNORED, Batch
-from arc_engine.pretraining.packed_attention import PACKED
+from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.recipe import ModelShape
 from arc_engine.pretraining.tokenizer import VOCABULARY
 
@@ -26,28 +26,18 @@ def build_model(shape: ModelShape, *, seed: int) -> LlamaForCausalLM:
         bos_token_id=VOCABULARY["<bos>"],
         eos_token_id=VOCABULARY["<eos>"],
         pad_token_id=VOCABULARY["<pad>"],
-        attn_implementation=PACKED,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 
 
-def labelled_logits(model: LlamaForCausalLM, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def labelled_logits(model: LlamaForCausalLM, batch: Batch, *, forward: Forward) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits `[num_labelled, vocab]` and targets `[num_labelled]`: only labelled positions go through the head."""
-    labelled = batch.targets != IGNORED
-    return model.lm_head(hidden_states(model, batch)[labelled]), batch.targets[labelled]
+    labelled = batch.targets[0] != IGNORED
+    return forward.logits(model, forward.hidden_states(model, batch)[labelled]), batch.targets[0][labelled]
 
 
-def hidden_states(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """`[1, tokens, hidden_size]`, of all sequences one after the other."""
-    found: torch.Tensor = model.model(
-        input_ids=batch.ids, position_ids=batch.positions, sequence_lengths=batch.lengths, use_cache=False
-    ).last_hidden_state
-    return found
-
-
-def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+def batch_loss(model: LlamaForCausalLM, batch: Batch, *, forward: Forward) -> torch.Tensor:
     """Mean cross-entropy over the labelled tokens, in nats."""
-    logits, targets = labelled_logits(model, batch)
-    return functional.cross_entropy(logits.float(), targets)
+    return functional.cross_entropy(*labelled_logits(model, batch, forward=forward))

@@ -86,6 +86,8 @@ class Recipe(_Strict):
     optimisation: Optimisation = Optimisation()
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: matrix products are computed in it, weights stay float32. Pays on GPUs, and on few processors."""
+    compile: bool = False
+    """Has torch compile the layers first, about a minute, for which it needs a C++ compiler."""
     held_out: Held = Held()
     max_steps: int | None = None
     hours: float | None = None

@@ -13,6 +13,7 @@ from arc_engine.errors import Diverged
 from arc_engine.pretraining.batches import BatchStream, StreamState
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
 from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor, set_learning_rates
 from arc_engine.pretraining.recipe import Recipe
@@ -34,6 +35,7 @@ class Pretraining:
         self.stream = BatchStream(self.corpus, recipe)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = build_model(recipe.model, seed=recipe.seed).to(self.device)
+        self._forward = Forward(dtype=getattr(torch, recipe.precision), is_compiled=recipe.compile)
         self.optimisers = build_optimisers(self.model, recipe.optimisation)
         self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0))
         self._held_out = held_out_tasks(self.corpus, recipe)
@@ -61,8 +63,7 @@ class Pretraining:
         factor = learning_rate_factor(settings, step=self.state.step, progress=progress)
         set_learning_rates(self.optimisers, settings, factor=factor)
         batch = self.stream.next_batch(progress).to(self.device)
-        with self._precision():
-            loss = batch_loss(self.model, batch)
+        loss = batch_loss(self.model, batch, forward=self._forward)
         loss.backward()  # type: ignore[no-untyped-call]
         grad_norm = clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
         if not torch.isfinite(loss) or not torch.isfinite(grad_norm):
@@ -94,8 +95,7 @@ class Pretraining:
     def validate(self) -> None:
         """Measures the held-out tasks now and logs the result."""
         begun = time.monotonic()
-        with self._precision():
-            report = validate(self.model, self._held_out)
+        report = validate(self.model, self._held_out, forward=self._forward)
         self._validated_s = self.elapsed_s
         self._log(
             {
@@ -111,9 +111,6 @@ class Pretraining:
                 "names": dict(sorted(report.names.items())),
             }
         )
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
     def _log_step(self, loss: float, grad_norm: float, factor: float, progress: float) -> None:
         seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)

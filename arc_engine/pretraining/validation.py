@@ -11,6 +11,7 @@ from transformers import LlamaForCausalLM
 from arc_engine.pretraining.batches import IGNORED, collate
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.families import FAMILIES, SizeRange
+from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.model import labelled_logits
 from arc_engine.pretraining.recipe import Held, Recipe
 from arc_engine.pretraining.synthetic import draw_pairs
@@ -75,7 +76,7 @@ def _drawn(corpus: Corpus, rng: np.random.Generator, name: str, held: Held) -> S
 
 
 @torch.no_grad()
-def validate(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> Report:
+def validate(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask], *, forward: Forward | None = None) -> Report:
     """One forward pass per task: greedy decoding gives the true answer exactly when the most likely token is the true
     one at every place of it, end of text included."""
     model.eval()
@@ -83,7 +84,8 @@ def validate(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> Report:
     names: dict[str, tuple[int, int]] = {}
     right_tokens = all_tokens = 0
     for tasks_of_batch in _batched(tasks):
-        for task, (right, total) in zip(tasks_of_batch, _count_right(model, tasks_of_batch), strict=True):
+        counted = _count_right(model, tasks_of_batch, forward=forward or Forward())
+        for task, (right, total) in zip(tasks_of_batch, counted, strict=True):
             for table, key in ((groups, task.group), (names, task.name)):
                 solved, asked = table.get(key, (0, 0))
                 table[key] = solved + (right == total), asked + 1
@@ -92,9 +94,9 @@ def validate(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> Report:
     return Report(groups, names, right_tokens / max(1, all_tokens))
 
 
-def _count_right(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask]) -> list[tuple[int, int]]:
+def _count_right(model: LlamaForCausalLM, tasks: Sequence[HeldOutTask], *, forward: Forward) -> list[tuple[int, int]]:
     batch = collate([_only_last(task.prompt) for task in tasks]).to(model.device)
-    logits, targets = labelled_logits(model, batch)
+    logits, targets = labelled_logits(model, batch, forward=forward)
     right = logits.argmax(-1) == targets
     asked = [int((part != IGNORED).sum()) for part in torch.split(batch.targets[0], list(batch.lengths))]
     return [(int(part.sum()), len(part)) for part in torch.split(right, asked)]

@@ -21,6 +21,7 @@ ERRORS: list[errors.EngineError] = [
     errors.BaseModelUnavailable("not now"),
     errors.PrecisionUnsupported("no"),
     errors.RunMismatch("no"),
+    errors.CompilerMissing("no"),
     errors.UnevenShares("no"),
     errors.Diverged(3, float("inf"), 2.0),
     errors.OutOfMemory(4096, "no"),
