@@ -7,13 +7,13 @@ from pathlib import Path
 
 from arc_engine.base_finetuning.checkpoint import RunState
 from arc_engine.base_finetuning.data import Data, load_data
-from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.recipe import Recipe
 from arc_engine.base_finetuning.run import FineTuning, train
 from arc_engine.base_finetuning.trainable import ADAPTER_FOLDER, MODEL_FOLDER, trainable
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.sources import resolve
 from arc_engine.errors import UnevenShares
+from arc_engine.processes import join_processes
 
 
 def finetune_base(

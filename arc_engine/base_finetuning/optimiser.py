@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from arc_engine.adaptation.loss_scale import LossScale
 from arc_engine.base_finetuning.recipe import Optimisation
 from arc_engine.errors import Diverged
+from arc_engine.processes import summed_gradients
 
 Backward = Callable[[float], float]
 """Adds this process's gradients, times the scale that it is given, to the weights; the loss over all processes."""
@@ -47,12 +48,7 @@ class Optimiser:
         """Leaves the clipped gradients at the weights; the loss and the norm before clipping."""
         self.adamw.zero_grad()
         loss = backward(scale)
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._weights]
-        if self._accelerator.num_processes > 1:
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            summed: Tensor = self._accelerator.reduce(flat, reduction="sum")
-            sizes = [weights.numel() for weights in self._weights]
-            gradients = [part.view_as(w) for w, part in zip(self._weights, torch.split(summed, sizes), strict=True)]
+        gradients = summed_gradients(self._weights, accelerator=self._accelerator)
         for weights, gradient in zip(self._weights, gradients, strict=True):
             weights.grad = gradient if scale == 1 else gradient / scale
         return loss, clip_grad_norm_(self._weights, self._settings.max_grad_norm).item()

@@ -36,6 +36,11 @@ class Batch:
         return sum(self.lengths)
 
     @property
+    def num_targets(self) -> int:
+        """Of them, those that the loss counts."""
+        return int((self.targets != IGNORED).sum())
+
+    @property
     def positions(self) -> torch.Tensor:
         """`[1, tokens]`: every token's place in its sequence."""
         return torch.cat([torch.arange(length, device=self.ids.device) for length in self.lengths]).unsqueeze(0)

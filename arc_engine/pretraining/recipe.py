@@ -85,6 +85,8 @@ class Recipe(_Strict):
     pairs: tuple[int, int] = (3, 5)
     keep_background: Share = 0.6
     pool_sequences: int = 192
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Batches per step, a multiple of the number of processes, which share them."""
     optimisation: Optimisation = Optimisation()
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: matrix products are computed in it, weights stay float32. Pays on GPUs, and on few processors."""

@@ -1,16 +1,19 @@
 """The pretraining loop: batch, step, log, checkpoint, validate, until the budget is used."""
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch.nn.utils import clip_grad_norm_
 
-from arc_engine.errors import Diverged
-from arc_engine.pretraining.batches import BatchStream, StreamState
+from arc_engine.errors import Diverged, UnevenShares
+from arc_engine.pretraining.batches import Batch, BatchStream, StreamState
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.forward import Forward
@@ -19,21 +22,33 @@ from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_fac
 from arc_engine.pretraining.recipe import Recipe
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import held_out_tasks, validate
+from arc_engine.processes import join_processes, summed_gradients
 
 LOG_NAME = "log.jsonl"
 
 
 class Pretraining:
-    """One run in one directory; a second object on the same directory goes on from the newest checkpoint."""
+    """One run in one directory; a second object on the same directory goes on from the newest checkpoint.
 
-    def __init__(self, recipe: Recipe, *, out_dir: Path) -> None:
+    Every process of `accelerator` draws the same batches and computes its share of them; the gradients are summed, and
+    the first process alone writes.
+    """
+
+    def __init__(self, recipe: Recipe, *, out_dir: Path, accelerator: Accelerator | None = None) -> None:
+        """Raises `UnevenShares` if the processes cannot share the batches of a step."""
+        self._accelerator = accelerator or join_processes()
+        if recipe.gradient_accumulation % self._accelerator.num_processes:
+            raise UnevenShares(
+                f"{self._accelerator.num_processes} processes cannot share the {recipe.gradient_accumulation} batches "
+                f"of a step evenly: make gradient_accumulation a multiple of {self._accelerator.num_processes}"
+            )
         self.recipe = recipe
         self.out_dir = out_dir
         out_dir.mkdir(parents=True, exist_ok=True)
         tokenizer = build_tokenizer(model_max_length=recipe.model.max_position_embeddings)
         self.corpus = Corpus(recipe, tokenizer)
         self.stream = BatchStream(self.corpus, recipe)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self._accelerator.device
         self.model = build_model(recipe.model, seed=recipe.seed).to(self.device)
         self._forward = Forward(dtype=getattr(torch, recipe.precision), is_compiled=recipe.compile)
         self.optimisers = build_optimisers(self.model, recipe.optimisation)
@@ -51,30 +66,45 @@ class Pretraining:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used, 0..1."""
+        """Share of the budget that is used, 0..1; of wall time by the first process's clock."""
         if self.recipe.max_steps is not None:
             return min(1.0, self.state.step / self.recipe.max_steps)
-        return min(1.0, self.elapsed_s / ((self.recipe.hours or 0.0) * 3600))
+        elapsed_s: float
+        (elapsed_s,) = broadcast_object_list([self.elapsed_s])
+        return min(1.0, elapsed_s / ((self.recipe.hours or 0.0) * 3600))
 
-    def step(self) -> None:
-        """One batch, one update. Raises `Diverged` on a loss or gradient that is not finite."""
-        progress = self.progress
+    def step(self, progress: float) -> None:
+        """One update at `progress` 0..1. Raises `Diverged` on a loss or gradient that is not finite."""
         settings = self.recipe.optimisation
         factor = learning_rate_factor(settings, step=self.state.step, progress=progress)
         set_learning_rates(self.optimisers, settings, factor=factor)
-        batch = self.stream.next_batch(progress).to(self.device)
-        loss = batch_loss(self.model, batch, forward=self._forward)
-        loss.backward()  # type: ignore[no-untyped-call]
-        grad_norm = clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
-        if not torch.isfinite(loss) or not torch.isfinite(grad_norm):
-            raise Diverged(self.state.step, loss.item(), grad_norm.item())
+        batches = [self.stream.next_batch(progress) for _ in range(self.recipe.gradient_accumulation)]
+        loss = self._backward(batches)
+        weights = list(self.model.parameters())
+        for one, gradient in zip(weights, summed_gradients(weights, accelerator=self._accelerator), strict=True):
+            one.grad = gradient
+        grad_norm = clip_grad_norm_(weights, settings.max_grad_norm).item()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise Diverged(self.state.step, loss, grad_norm)
         for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad()
-        tokens = self.state.tokens + batch.num_tokens
+        tokens = self.state.tokens + sum(batch.num_tokens for batch in batches)
         self.state = RunState(self.state.step + 1, tokens, self.elapsed_s, self.stream.state)
         if self.state.step % self.recipe.log_every_steps == 0:
-            self._log_step(loss.item(), grad_norm.item(), factor, progress)
+            self._log_step(loss, grad_norm, factor, progress)
+
+    def _backward(self, batches: Sequence[Batch]) -> float:
+        """The mean loss over all targets of the batches; leaves the gradients of this process's share of it."""
+        num_targets = sum(batch.num_targets for batch in batches)
+        loss = torch.zeros((), device=self.device)
+        mine = slice(self._accelerator.process_index, None, self._accelerator.num_processes)
+        for batch in batches[mine]:
+            share = batch_loss(self.model, batch.to(self.device), forward=self._forward)
+            share = share * (batch.num_targets / num_targets)
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.detach()
+        return float(self._accelerator.reduce(loss, reduction="sum").item())
 
     def keep_up(self) -> None:
         """Writes the checkpoint and the validation that are due."""
@@ -89,11 +119,15 @@ class Pretraining:
         """Writes a checkpoint now."""
         # What came after the last step, such as a validation, has used budget too: a finished run stays finished.
         self.state = replace(self.state, elapsed_s=self.elapsed_s)
-        save_checkpoint(self.out_dir, self.model, self.optimisers, self.state)
+        if self._accelerator.is_main_process:
+            save_checkpoint(self.out_dir, self.model, self.optimisers, self.state)
         self._checkpointed_s = self.elapsed_s
 
     def validate(self) -> None:
-        """Measures the held-out tasks now and logs the result."""
+        """Measures the held-out tasks now and logs the result; the other processes wait for the first one's step."""
+        self._validated_s = self.elapsed_s
+        if not self._accelerator.is_main_process:
+            return
         begun = time.monotonic()
         report = validate(self.model, self._held_out, forward=self._forward)
         self._validated_s = self.elapsed_s
@@ -111,6 +145,10 @@ class Pretraining:
                 "names": dict(sorted(report.names.items())),
             }
         )
+
+    def wait_for_everyone(self) -> None:
+        """Until all processes have come this far."""
+        self._accelerator.wait_for_everyone()
 
     def _log_step(self, loss: float, grad_norm: float, factor: float, progress: float) -> None:
         seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)
@@ -131,15 +169,18 @@ class Pretraining:
         self._logged = self.state
 
     def _log(self, record: dict[str, object]) -> None:
-        with (self.out_dir / LOG_NAME).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
+        if self._accelerator.is_main_process:
+            with (self.out_dir / LOG_NAME).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(record) + "\n")
 
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.out_dir)
         if checkpoint is not None:
             self.state = load_checkpoint(checkpoint, self.model, self.optimisers)
             self.stream.restore(self.state.stream)
-        _forget_after(self.out_dir / LOG_NAME, self.state.step)
+        self._accelerator.wait_for_everyone()  # nobody writes before everybody has read
+        if self._accelerator.is_main_process:
+            _forget_after(self.out_dir / LOG_NAME, self.state.step)
 
 
 def _forget_after(log: Path, step: int) -> None:
@@ -154,19 +195,21 @@ def pretrain(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], Non
     """Trains until the recipe's budget is used and returns the last checkpoint.
 
     Started again on the same `out_dir` it goes on from the newest checkpoint; with a budget of `max_steps` the result
-    is bit for bit that of an uninterrupted run on the same machine and thread count. `on_step` is called after every
-    step.
+    is bit for bit that of an uninterrupted run on the same machine, with the same number of threads and processes.
+    Several processes, of `accelerate launch` or `torchrun`, share the work. `on_step` is called after every step.
 
-    Raises `Diverged` on a loss or gradient that is not finite; the last checkpoint stays.
+    Raises `CompilerMissing`, `UnevenShares` if the number of processes does not divide the batches of a step, and
+    `Diverged` on a loss or gradient that is not finite; the last checkpoint stays.
     """
     run = Pretraining(recipe, out_dir=out_dir)
-    while run.progress < 1.0:
-        run.step()
+    while (progress := run.progress) < 1.0:
+        run.step(progress)
         if on_step is not None:
             on_step(run.state)
         run.keep_up()
     run.checkpoint()
     run.validate()
+    run.wait_for_everyone()
     last = latest_checkpoint(out_dir)
     assert last is not None  # noqa: S101 - written two lines above
     return last

@@ -18,12 +18,12 @@ from arc_engine.base_finetuning.checkpoint import RunState, read_state
 from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.log import LOG_NAME
-from arc_engine.base_finetuning.processes import join_processes
 from arc_engine.base_finetuning.validation import ValidationSet
 from arc_engine.base_models.folders import copy_companions
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
 from arc_engine.errors import Diverged, RunMismatch, UnevenShares
+from arc_engine.processes import join_processes
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import SolveSettings
 from arc_engine.solving import Assignment, answer

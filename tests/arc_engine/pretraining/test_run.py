@@ -1,18 +1,25 @@
 """The training loop on a tiny model: learns, repeats bit for bit, survives being killed, exports."""
 
 import json
+import operator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arc_engine.errors import BaseModelError
+from arc_engine.errors import BaseModelError, UnevenShares
+from arc_engine.pretraining.batches import BatchStream
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, read_state
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.export import export
-from arc_engine.pretraining.model import build_model
+from arc_engine.pretraining.forward import Forward
+from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
 from arc_engine.pretraining.recipe import Optimisation
 from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
@@ -84,7 +91,7 @@ def test_a_finished_run_does_not_go_on(finished: Path, tmp_path: Path) -> None:
 def test_time_after_the_last_step_counts_as_used(tmp_path: Path) -> None:
     recipe = tiny_recipe(max_steps=None, hours=1.0)
     run = Pretraining(recipe, out_dir=tmp_path)
-    run.step()
+    run.step(0.0)
     run._started -= 3600  # as after a long validation
     assert run.progress == 1.0
     run.checkpoint()
@@ -178,3 +185,43 @@ def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def test_batches_of_a_step_count_by_their_targets(tmp_path: Path) -> None:
+    recipe = tiny_recipe(gradient_accumulation=3, max_steps=1)
+    run = Pretraining(recipe, out_dir=tmp_path / "run")
+    stream = BatchStream(run.corpus, recipe)
+    batches = [stream.next_batch(0.0) for _ in range(3)]
+    losses_apart = [batch_loss(run.model, batch, forward=Forward()).item() for batch in batches]
+    sizes = [batch.num_targets for batch in batches]
+    run.step(0.0)
+    assert len(set(sizes)) > 1
+    [(_, loss)] = losses(tmp_path / "run")
+    assert loss == pytest.approx(sum(map(operator.mul, losses_apart, sizes)) / sum(sizes), abs=1e-4)
+    assert run.state.tokens == sum(batch.num_tokens for batch in batches)
+
+
+def test_two_processes_share_a_step_and_come_to_the_same(tmp_path: Path) -> None:
+    recipe = tiny_recipe(gradient_accumulation=2, max_steps=6, checkpoint_every_steps=3)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "arcadapt", "pretrain")
+    subprocess.run(
+        [sys.executable, *launch, "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    pretrain(recipe, out_dir=tmp_path / "one")
+    assert dict(losses(tmp_path / "two")) == pytest.approx(dict(losses(tmp_path / "one")), abs=2e-4)
+    one, two = (load_file(tmp_path / name / "checkpoints/step-00000006/model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        # Muon computes in bfloat16.
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=5e-4)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model")
+
+
+def test_processes_that_would_be_idle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(UnevenShares, match="a multiple of 2"):
+        Pretraining(tiny_recipe(gradient_accumulation=3), out_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
