@@ -13,7 +13,7 @@ from arc_engine.base_finetuning.trainable import ADAPTER_FOLDER, MODEL_FOLDER, t
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.sources import resolve
 from arc_engine.errors import UnevenShares
-from arc_engine.processes import join_processes
+from arc_engine.training.processes import join_processes
 
 
 def finetune_base(

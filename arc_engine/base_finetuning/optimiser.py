@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from arc_engine.adaptation.loss_scale import LossScale
 from arc_engine.base_finetuning.recipe import Optimisation
 from arc_engine.errors import Diverged
-from arc_engine.processes import summed_gradients
+from arc_engine.training.processes import summed_gradients
 
 Backward = Callable[[float], float]
 """Adds this process's gradients, times the scale that it is given, to the weights; the loss over all processes."""

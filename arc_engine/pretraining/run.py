@@ -22,7 +22,7 @@ from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_fac
 from arc_engine.pretraining.recipe import Recipe
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import held_out_tasks, validate
-from arc_engine.processes import join_processes, summed_gradients
+from arc_engine.training.processes import join_processes, summed_gradients
 
 LOG_NAME = "log.jsonl"
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from arc_engine.base_finetuning.finetune import finetune_base
 from arc_engine.base_finetuning.recipe import Recipe, load_recipe
 from arc_engine.errors import ContaminatedDataset
-from arc_engine.processes import join_processes
+from arc_engine.training.processes import join_processes
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import InvalidOverride
 from jobs.config import models_folder

@@ -11,7 +11,7 @@ from arc_engine.allocator import keep_freed_memory
 from arc_engine.pretraining.export import export
 from arc_engine.pretraining.recipe import Recipe, load_recipe
 from arc_engine.pretraining.run import LOG_NAME, pretrain
-from arc_engine.processes import join_processes
+from arc_engine.training.processes import join_processes
 from arcadapt.cli.output import print_json, progress, results
 from arcadapt.errors import InvalidOverride
 from arcadapt.pretraining_picture import draw_run

@@ -23,11 +23,11 @@ from arc_engine.base_models.folders import copy_companions
 from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.merging import merge
 from arc_engine.errors import Diverged, RunMismatch, UnevenShares
-from arc_engine.processes import join_processes
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import SolveSettings
 from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import Pair, parse_task
+from arc_engine.training.processes import join_processes
 from tests.arc_engine.base_finetuning.tiny import small_task, tiny_recipe, write_tasks
 
 

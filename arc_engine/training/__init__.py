@@ -1,0 +1,1 @@
+"""What pretraining and base fine-tuning share: the processes of a run."""
