@@ -155,4 +155,5 @@ def common_settings(settings: AdaptationSettings) -> AdaptationSettings:
     if settings.start != "warm":
         return settings
     own = {"max_steps": settings.warmup.steps, "batch_size": settings.warmup.batch_size}
-    return settings.model_copy(update={**own, "start": "new", "stop_loss": None, "time_budget_s": None})
+    free = {"batch_tokens": None, "stop_loss": None, "time_budget_s": None}
+    return settings.model_copy(update={**own, **free, "start": "new"})

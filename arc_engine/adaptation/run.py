@@ -1,5 +1,6 @@
 """One adapter in training, as far as it has come."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -177,7 +178,11 @@ class Run:
         return self._stop_rule.after(step)
 
     def _draw(self) -> tuple[Portion, ...]:
-        return portions_of([self._examples.draw() for _ in range(self.settings.batch_size)])
+        drawn = [self._examples.draw()]
+        most = self.settings.batch_tokens or math.inf
+        while len(drawn) < self.settings.batch_size and sum(map(len, drawn)) < most:
+            drawn.append(self._examples.draw())
+        return portions_of(drawn)
 
     def adaptation(self, trained: dict[str, LoraMatrices], *, stopped_by: StopCause) -> Adaptation:
         """What is left behind, with the matrices `trained`, by layer of the base model."""

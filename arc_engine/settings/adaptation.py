@@ -112,6 +112,13 @@ class AdaptationSettings(Settings):
     )
     max_steps: int = Field(default=150, ge=1, le=100_000, description="Optimizer steps.")
     batch_size: int = Field(default=4, ge=1, le=256, description="Sequences per step.")
+    batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="A step takes no further sequence once it has this many tokens; long tasks then have fewer "
+        "sequences per step, and every task a bound on its time.",
+    )
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     lr_scheduler: SchedulerName = Field(default="linear", description="How the learning rate goes down after warm-up.")
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate goes up.")

@@ -290,6 +290,23 @@ def test_a_downgrade_does_not_hide_what_an_older_worker_would_get_wrong(old_engi
     assert adaptations(old_engine)[1] == {"start": "warm", "warmup": {"steps": 7, "batch_size": 16}}
 
 
+@pytest.mark.parametrize(("bound", "left"), [(None, {}), (64, {"batch_tokens": 64})])
+def test_steps_of_jobs_from_before_have_no_bound_on_their_tokens(
+    old_engine: Engine, bound: int | None, left: dict[str, int]
+):
+    move_to(old_engine, "0006")
+    store_settings(old_engine, {"adaptation": {"batch_size": 4}})
+    upgrade(old_engine)
+    assert adaptations(old_engine)[1:] == [{"batch_size": 4, "batch_tokens": None}] * 2
+    store_settings(old_engine, {"adaptation": {"batch_tokens": bound}})
+    move_to(old_engine, "0006")
+    assert adaptations(old_engine)[1:] == [left] * 2
+    store_settings(old_engine, {"adaptation": None})
+    upgrade(old_engine)
+    move_to(old_engine, "0006")
+    assert adaptations(old_engine)[1:] == [None] * 2
+
+
 def test_what_old_jobs_can_be_worked_on_with_is_known_after_an_upgrade(old_engine: Engine):
     move_to(old_engine, "0005")
     with old_engine.begin() as connection:

@@ -15,6 +15,7 @@ IDLE: Final = (
     Row("adaptation.warmup_ratio", 0.5, set(), given={"adaptation.lr_scheduler": "constant"}),
     Row("adaptation.max_grad_norm", 1000.0, set(), given={"adaptation.max_grad_norm": 100.0}),
     Row("adaptation.divergence_norm", 1e6, set()),
+    Row("adaptation.batch_tokens", 100_000, set()),
     Row("adaptation.stop_loss", 1e-6, set()),
     Row("adaptation.time_budget_s", 3600.0, set()),
     Row("adaptation.max_seq_len", 80, set()),

@@ -109,6 +109,12 @@ UPDATES: Final = (
         check=lambda before, after: set(after["sequences_per_step"]) == {4},
     ),
     Row(
+        "adaptation.batch_tokens",
+        1,
+        {"sequences_per_step", "tokens_per_step", "usage.train_tokens"} | OTHER_TRAINING,
+        check=lambda before, after: set(after["sequences_per_step"]) == {1},
+    ),
+    Row(
         "adaptation.stop_loss",
         100.0,
         ENDING,

@@ -66,6 +66,21 @@ def test_tokens_are_those_of_the_sequences(base):
     assert [step.tokens for step in steps] == [3 * (start + 13 + 9 + 9)] * 2
 
 
+@pytest.mark.parametrize(
+    ("sequences", "and_tokens", "taken"), [(0, 1, 1), (1, 0, 1), (1, 1, 2), (2, 0, 2), (2, 1, 3), (9, 0, 3)]
+)
+def test_a_step_takes_no_further_sequence_once_it_has_its_tokens(base, sequences, and_tokens, taken):
+    length = (base.tokenizer.bos_token_id is not None) + 13 + 9 + 9
+    settings = changed(
+        max_steps=2,
+        batch_size=3,
+        batch_tokens=sequences * length + and_tokens,
+        augmentation=AugmentationSettings(dihedral=False),
+    )
+    _, steps = run(base, settings=settings)
+    assert [step.tokens for step in steps] == [taken * length] * 2
+
+
 def test_the_first_loss_is_that_of_the_base_model(base):
     _, first = run(base, settings=changed(max_steps=1))
     _, other_adapter = run(base, settings=changed(max_steps=1, lora_rank=8, lora_alpha=100.0))
