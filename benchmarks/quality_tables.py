@@ -1,5 +1,6 @@
 """The parts of docs/benchmarks.md that `benchmarks.quality` measures."""
 
+from collections import Counter
 from typing import Final
 
 from benchmarks.markdown import Part, Results, hardware, packages, percent, table
@@ -17,10 +18,19 @@ def _conditions(quality: Results) -> str:
         f"`{quality['command']}`, {quality['date']}.",
         f"{plan['base']}, {plan['steps']} steps, {plan['num_views']} views, greedy.",
         f"{'; '.join(counted)}.",
+        *_processors(quality),
         f"{hardware(quality['machine'])}; {found['num_workers']} tasks at a time, one thread each.",
         f"{packages(quality['versions'])}.",
     ]
     return " ".join(sentences) + "\n"
+
+
+def _processors(quality: Results) -> list[str]:
+    """What another machine measured, where one did."""
+    of_each = Counter(record["cpu"] for record in quality["tasks"])
+    return (
+        [f"Answers by processor: {', '.join(f'{cpu}: {n}' for cpu, n in of_each.items())}."] if len(of_each) > 1 else []
+    )
 
 
 def _quality(quality: Results) -> str:

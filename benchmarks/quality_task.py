@@ -15,6 +15,7 @@ from arc_engine.grids import Grid
 from arc_engine.sampling.protocol import AdapterFolder
 from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.tasks import Task, parse_task
+from benchmarks.machine import machine
 from benchmarks.remembering import RememberingSampler
 from benchmarks.sampling_plan import GREEDY, SELECTORS, Plan
 from benchmarks.sampling_task import DECIMALS, adapted, answered, kept, loaded_base, metrics_of
@@ -50,7 +51,7 @@ def measure(asked: Asked, *, folder: Path) -> Record:
     task, solution = parse_task(asked.task)
     truths = tuple(output for output in solution.outputs if output is not None)
     ways = {way: _way(task, truths, asked=asked, folder=place, is_adapted=way == ADAPTED) for way in WAYS}
-    return described | kept({"seed": asked.plan.seed, **ways}, file=file)
+    return described | kept({"seed": asked.plan.seed, "cpu": machine()["cpu"], **ways}, file=file)
 
 
 def _way(task: Task, truths: tuple[Grid, ...], *, asked: Asked, folder: Path, is_adapted: bool) -> Record:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from arc_engine.errors import TaskTooLong
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.tasks import parse_task
-from benchmarks import quality_task
+from benchmarks import quality, quality_task
 from benchmarks.quality import SUBSET, planned_tasks, quality_arguments
 from benchmarks.quality_summary import figures, rows
 from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
@@ -72,6 +73,39 @@ def test_all_tasks_are_asked_unless_fewer_are_asked_for():
     assert planned["synthetic_fresh"] + planned["synthetic_unseen"] == 2 * len(FAMILIES)
 
 
+def test_results_of_the_same_weights_and_settings_are_gone_on_with(tiny_base, tmp_path, monkeypatch):
+    words = [
+        "--model",
+        str(tiny_base),
+        "--datasets",
+        "synthetic_fresh",
+        "--steps",
+        "1",
+        "--views",
+        "1",
+        "--workers",
+        "1",
+    ]
+    words += ["--max-new-tokens", "5", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "quality.json")]
+
+    def run(*more):
+        monkeypatch.setattr("sys.argv", ["quality", *words, *more])
+        quality.main()
+        return json.loads((tmp_path / "quality.json").read_text())
+
+    first = run("--tasks", "1")
+    shutil.rmtree(tmp_path / "work")  # another machine
+    marked = {**first, "tasks": [{**first["tasks"][0], "cpu": "Abacus"}]}
+    (tmp_path / "quality.json").write_text(json.dumps(marked))
+    second = run("--tasks", "2")
+    assert second["tasks"][0] == marked["tasks"][0]
+    assert [record["task_id"] for record in second["tasks"]] == list(synthetic_tasks(frozenset(FAMILIES)))[:2]
+    assert second["figures"]["synthetic_fresh"]["num_tasks"] == 2
+    assert run("--tasks", "1")["tasks"] == second["tasks"], "what is not asked for again stays"
+    [record] = run("--tasks", "1", "--steps", "2")["tasks"]
+    assert record["cpu"] != "Abacus"
+
+
 def way(*, right, seconds=1.0):
     return {
         "error": None,
@@ -100,7 +134,7 @@ def test_shares_are_means_over_tasks_and_then_over_seeds():
         0,
         0.75,
     )
-    quality = {
+    document = {
         "date": "2026-01-01",
         "command": "c",
         "machine": {"cpu": "Abacus", "cores": 2, "memory_gib": 8.0, "gpu": None},
@@ -108,8 +142,13 @@ def test_shares_are_means_over_tasks_and_then_over_seeds():
         "plan": {"base": "m", "steps": 2, "num_views": 2},
         "figures": {**figures(records), "num_workers": 2},
         "rows": rows(records),
+        "tasks": [{"cpu": "Abacus"}],
     }
     assert "| d | adapted | vote | 75.0% ± 25.0 | 75.0% | 37.5% | 1 |" in PARTS["quality"](
-        json.loads(json.dumps(quality))
+        json.loads(json.dumps(document))
     )
-    assert "d: 2 tasks, 0 answers did not fit, 1 s per median task." in PARTS["quality-conditions"](quality)
+    conditions = PARTS["quality-conditions"](document)
+    assert "d: 2 tasks, 0 answers did not fit, 1 s per median task." in conditions
+    assert "by processor" not in conditions
+    document["tasks"] += [{"cpu": "Babbage"}] * 2
+    assert "Answers by processor: Abacus: 1, Babbage: 2." in PARTS["quality-conditions"](document)
