@@ -23,6 +23,8 @@ class RunState:
     tokens: int
     elapsed_s: float
     stream: StreamState
+    fingerprint: str
+    """Of the recipe."""
 
 
 def latest_checkpoint(out_dir: Path) -> Path | None:

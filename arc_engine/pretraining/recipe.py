@@ -1,14 +1,25 @@
 """The recipe of a pretraining run, as a YAML file: model shape, curriculum, optimiser, budget, seed."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from arc_engine.encoders import parse_encoder
+from arc_engine.hashing import hash_text
 from arc_engine.pretraining.families import FAMILIES
 
+_FREE_TO_CHANGE: Final[dict[str, Any]] = {
+    "name": True,
+    "max_steps": True,
+    "hours": True,
+    "checkpoint_every_s": True,
+    "checkpoint_every_steps": True,
+    "log_every_steps": True,
+    "held_out": {"every_s"},
+}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -129,6 +140,11 @@ class Recipe(_Strict):
         if unknown:
             raise ValueError(f"held_out.families: there is no family {', '.join(unknown)}")
         return self
+
+    def fingerprint(self) -> str:
+        """The same for recipes that differ in their budget, or in when they log, validate and save."""
+        fields = self.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
+        return hash_text(json.dumps(fields, sort_keys=True))
 
     def with_budget(self, *, hours: float) -> "Recipe":
         """The same recipe limited by wall time."""

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch.nn.utils import clip_grad_norm_
 
-from arc_engine.errors import Diverged, UnevenShares
+from arc_engine.errors import Diverged, RunMismatch, UnevenShares
 from arc_engine.pretraining.batches import Batch, BatchStream, StreamState
-from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
+from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, read_state, save_checkpoint
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.model import batch_loss, build_model
@@ -35,7 +35,7 @@ class Pretraining:
     """
 
     def __init__(self, recipe: Recipe, *, out_dir: Path, accelerator: Accelerator | None = None) -> None:
-        """Raises `UnevenShares` if the processes cannot share the batches of a step."""
+        """Raises `UnevenShares` if the processes cannot share the batches of a step, and `RunMismatch`."""
         self._accelerator = accelerator or join_processes()
         if recipe.gradient_accumulation % self._accelerator.num_processes:
             raise UnevenShares(
@@ -52,7 +52,7 @@ class Pretraining:
         self.model = build_model(recipe.model, seed=recipe.seed).to(self.device)
         self._forward = Forward(dtype=getattr(torch, recipe.precision), is_compiled=recipe.compile)
         self.optimisers = build_optimisers(self.model, recipe.optimisation)
-        self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0))
+        self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0), recipe.fingerprint())
         self._held_out = held_out_tasks(self.corpus, recipe)
         self._resume()
         self._started = time.monotonic() - self.state.elapsed_s
@@ -90,7 +90,9 @@ class Pretraining:
             optimiser.step()
             optimiser.zero_grad()
         tokens = self.state.tokens + sum(batch.num_tokens for batch in batches)
-        self.state = RunState(self.state.step + 1, tokens, self.elapsed_s, self.stream.state)
+        self.state = replace(
+            self.state, step=self.state.step + 1, tokens=tokens, elapsed_s=self.elapsed_s, stream=self.stream.state
+        )
         if self.state.step % self.recipe.log_every_steps == 0:
             self._log_step(loss, grad_norm, factor, progress)
 
@@ -176,6 +178,8 @@ class Pretraining:
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.out_dir)
         if checkpoint is not None:
+            if read_state(checkpoint).fingerprint != self.state.fingerprint:
+                raise RunMismatch(f"{self.out_dir} holds a run of another recipe: take another folder")
             self.state = load_checkpoint(checkpoint, self.model, self.optimisers)
             self.stream.restore(self.state.stream)
         self._accelerator.wait_for_everyone()  # nobody writes before everybody has read
@@ -198,8 +202,8 @@ def pretrain(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], Non
     is bit for bit that of an uninterrupted run on the same machine, with the same number of threads and processes.
     Several processes, of `accelerate launch` or `torchrun`, share the work. `on_step` is called after every step.
 
-    Raises `CompilerMissing`, `UnevenShares` if the number of processes does not divide the batches of a step, and
-    `Diverged` on a loss or gradient that is not finite; the last checkpoint stays.
+    Raises `CompilerMissing`, `RunMismatch` if `out_dir` holds a run of another recipe, `UnevenShares` if the number of
+    processes does not divide the batches of a step, and `Diverged` on a loss or gradient that is not finite; the last checkpoint stays.
     """
     run = Pretraining(recipe, out_dir=out_dir)
     while (progress := run.progress) < 1.0:

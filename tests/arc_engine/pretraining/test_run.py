@@ -2,6 +2,7 @@
 
 import json
 import operator
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arc_engine.errors import BaseModelError, UnevenShares
+from arc_engine.errors import BaseModelError, RunMismatch, UnevenShares
 from arc_engine.pretraining.batches import BatchStream
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, read_state
 from arc_engine.pretraining.corpus import Corpus
@@ -86,6 +87,17 @@ def test_a_finished_run_does_not_go_on(finished: Path, tmp_path: Path) -> None:
     steps: list[int] = []
     pretrain(tiny_recipe(), out_dir=finished, on_step=lambda state: steps.append(state.step))
     assert steps == []
+
+
+def test_a_run_of_another_recipe_is_refused_but_its_budget_may_change(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(RunMismatch, match="another recipe"):
+        Pretraining(tiny_recipe(seed=4), out_dir=tmp_path / "run")
+    held_out = {**tiny_recipe().held_out.model_dump(), "every_s": 1.0}
+    longer = tiny_recipe(max_steps=31, checkpoint_every_steps=5, held_out=held_out)
+    steps: list[int] = []
+    pretrain(longer, out_dir=tmp_path / "run", on_step=lambda state: steps.append(state.step))
+    assert steps == [31]
 
 
 def test_time_after_the_last_step_counts_as_used(tmp_path: Path) -> None:
