@@ -203,7 +203,8 @@ def pretrain(recipe: Recipe, *, out_dir: Path, on_step: Callable[[RunState], Non
     Several processes, of `accelerate launch` or `torchrun`, share the work. `on_step` is called after every step.
 
     Raises `CompilerMissing`, `RunMismatch` if `out_dir` holds a run of another recipe, `UnevenShares` if the number of
-    processes does not divide the batches of a step, and `Diverged` on a loss or gradient that is not finite; the last checkpoint stays.
+    processes does not divide the batches of a step, and `Diverged` on a loss or gradient that is not finite; the last
+    checkpoint stays.
     """
     run = Pretraining(recipe, out_dir=out_dir)
     while (progress := run.progress) < 1.0:
