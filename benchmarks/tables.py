@@ -18,6 +18,7 @@ from benchmarks import (
     growth_tables,
     overhead_tables,
     pipeline_tables,
+    pretraining_tables,
     quality_tables,
     sampling_tables,
 )
@@ -30,6 +31,7 @@ from benchmarks.results import (
     GROWTH,
     OVERHEAD,
     PIPELINE,
+    PRETRAINING,
     QUALITY,
     SAMPLING,
     read,
@@ -45,6 +47,7 @@ BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     PIPELINE: pipeline_tables.PARTS,
     GROWTH: growth_tables.PARTS,
     QUALITY: quality_tables.PARTS,
+    PRETRAINING: pretraining_tables.PARTS,
 }
 """Where a benchmark's results are, and what writes its parts from them."""
 PART: Final = re.compile(

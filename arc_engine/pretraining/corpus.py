@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 
-from arc_engine.encoders import parse_encoder
+from arc_engine.encoders import GridEncoder, MinimalGridEncoder, parse_encoder
 from arc_engine.pretraining.arc_training import SolvedTask, load_new_in_second, load_training_split
 from arc_engine.pretraining.families import SizeRange
 from arc_engine.pretraining.recipe import Recipe, Stage
@@ -17,6 +17,17 @@ from arc_engine.tokens import TokenizedPrompt, Tokenizer, tokenize
 from arc_engine.views import ViewDistribution
 
 MIN_PAIRS = 2
+_PLAIN = MinimalGridEncoder()
+
+
+def plain_tokens(pairs: Sequence[Pair]) -> int:
+    """Tokens of a whole compact prompt in the plainest encoder: the same tasks are held out whichever is trained on."""
+    return 1 + sum(_pair_tokens(pair, encoder=_PLAIN) for pair in pairs)
+
+
+def _pair_tokens(pair: Pair, *, encoder: GridEncoder) -> int:
+    """Of both grids, two markers and the end of text; every character is a token."""
+    return sum(len(encoder.encode(grid)) for grid in (pair.input, pair.output)) + 3
 
 
 class Corpus:
@@ -33,7 +44,7 @@ class Corpus:
         self._levels = families_by_level(without=recipe.held_out.families)
         self._views = ViewDistribution(keep_background=recipe.keep_background, pair_order=False)
         tasks = load_training_split() if arc_tasks is None else arc_tasks
-        short = [task for task in tasks if self.num_tokens(task.pairs) <= recipe.held_out.arc_max_tokens]
+        short = [task for task in tasks if plain_tokens(task.pairs) <= recipe.held_out.arc_max_tokens]
         self.held_out = tuple(short[:: recipe.held_out.arc_every])
         held_ids = {task.task_id for task in self.held_out}
         room = max(stage.max_tokens for stage in recipe.stages)
@@ -62,10 +73,6 @@ class Corpus:
         view = self._views.draw(random.Random(int(rng.integers(2**62))), num_pairs=len(pairs))
         return tuple(view.apply_pair(pair) for pair in pairs)
 
-    def num_tokens(self, pairs: Sequence[Pair]) -> int:
-        """Tokens of a whole compact prompt: every character is one."""
-        return 1 + sum(map(self._pair_tokens, pairs))
-
     def tokens_of(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
         """The compact prompt of solved pairs."""
         return tokenize(render(pairs, query=None, encoder=self._encoder), self._tokenizer)
@@ -86,18 +93,17 @@ class Corpus:
         task = tasks[int(rng.integers(len(tasks)))]
         return tuple(task.pairs[i] for i in rng.permutation(len(task.pairs)))
 
-    def _pair_tokens(self, pair: Pair) -> int:
-        """Of both grids, two markers and the end of text."""
-        return sum(len(self._encoder.encode(grid)) for grid in (pair.input, pair.output)) + 3
+    def _length(self, pair: Pair) -> int:
+        return _pair_tokens(pair, encoder=self._encoder)
 
     def _shortest(self, task: SolvedTask) -> int:
-        return 1 + sum(sorted(map(self._pair_tokens, task.pairs))[: MIN_PAIRS + 1])
+        return 1 + sum(sorted(self._length(pair) for pair in task.pairs)[: MIN_PAIRS + 1])
 
     def _fit(self, pairs: Sequence[Pair], *, max_tokens: int) -> tuple[Pair, ...]:
         kept: list[Pair] = []
         length = 1
         for pair in pairs:
-            length += self._pair_tokens(pair)
+            length += self._length(pair)
             if length > max_tokens:
                 break
             kept.append(pair)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
+from arc_engine.errors import TaskTooLong
 from arc_engine.pretraining.batches import IGNORED, collate
-from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.corpus import Corpus, plain_tokens
 from arc_engine.pretraining.families import FAMILIES, SizeRange
 from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.model import labelled_logits
@@ -20,6 +21,7 @@ from arc_engine.tokens import TokenizedPrompt
 
 _STREAM = 1_000_003  # keeps the generator of held-out tasks apart from those of the training pools
 _NUM_PAIRS = 4
+_MAX_DRAWS = 1000
 _BATCH_TOKENS = 6000
 ARC_GROUP = "arc"
 UNSEEN_GROUP = "unseen families"
@@ -68,11 +70,12 @@ def held_out_tasks(corpus: Corpus, recipe: Recipe) -> list[HeldOutTask]:
 
 
 def _drawn(corpus: Corpus, rng: np.random.Generator, name: str, held: Held) -> Sequence[Pair]:
-    while True:
+    for _ in range(_MAX_DRAWS):
         size = SizeRange(2, int(rng.integers(3, held.max_side + 1)))
         pairs = draw_pairs(FAMILIES[name], rng, size=size, num_pairs=_NUM_PAIRS)
-        if corpus.num_tokens(pairs) <= held.arc_max_tokens:
+        if plain_tokens(pairs) <= held.arc_max_tokens:
             return corpus.under_view(pairs, rng)
+    raise TaskTooLong(f"held_out.arc_max_tokens: no task of family {name} has at most {held.arc_max_tokens} tokens")
 
 
 @torch.no_grad()

