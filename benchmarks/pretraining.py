@@ -48,7 +48,7 @@ VARIANTS: Final[Mapping[str, Changes]] = {
 def main() -> None:
     """Trains and writes."""
     arguments = _arguments()
-    rows = _known(arguments)
+    rows = known_rows(arguments.out, plan=_plan(arguments))
     missing = [name for name in arguments.variants if name not in rows]
     train = partial(_trained, hours=arguments.hours, work=arguments.work)
     with ThreadPoolExecutor(arguments.workers) as pool:  # of what wait for processes
@@ -63,11 +63,11 @@ def varied(name: str, *, hours: float) -> Recipe:
     fields = yaml.safe_load(BASE.read_text(encoding="utf-8"))
     for field, value in VARIANTS[name].items():
         if field == "arc_share":
-            for stage in fields["stages"]:
-                stage.update({"arc_share": [value, value]} if "arc_share" in stage else {})
+            for stage in (stage for stage in fields["stages"] if field in stage):
+                stage[field] = [value, value]
         elif field == "batch_tokens":
             for stage in fields["stages"]:
-                stage["batch_tokens"] = value
+                stage[field] = value
         else:
             fields[field] = {**fields.get(field, {}), **value} if isinstance(value, dict) else value
     return Recipe.model_validate({**fields, "name": name, "hours": hours})
@@ -81,15 +81,15 @@ def _trained(name: str, *, hours: float, work: Path) -> Row:
     command = [sys.executable, "-m", "arcadapt", "pretrain", "--config", str(recipe), "--out", str(folder / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)  # noqa: S603 - our own command
-    return row_of(name, folder / "run")
+    return {"variant": name, "changes": VARIANTS[name], **row_of(folder / "run")}
 
 
-def _known(arguments: argparse.Namespace) -> dict[str, Row]:
-    """What was trained for as long by the same recipe, whichever machine it was."""
-    document = read(arguments.out)
-    if document is None or document["plan"] != _plan(arguments):
+def known_rows(file: Path, *, plan: Mapping[str, Any]) -> dict[str, Row]:
+    """What `file` has of the same time, recipe and changes, whichever machine it is from."""
+    document = read(file)
+    if document is None or document["plan"] != plan:
         return {}
-    return {row["variant"]: row for row in document["rows"]}
+    return {row["variant"]: row for row in document["rows"] if row["changes"] == VARIANTS.get(row["variant"])}
 
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -9,19 +9,10 @@ from arcadapt.cli.pretraining import MODEL_FOLDER
 from benchmarks.machine import machine
 
 Row: TypeAlias = dict[str, Any]
-EXACT: Final = ("synthetic_exact", "unseen_families_exact", "arc_held_out_exact")
+COPIED: Final = ("parameters", "steps", "tokens", "synthetic_exact", "unseen_families_exact", "arc_held_out_exact")
 
 
-def row_of(variant: str, run: Path) -> Row:
+def row_of(run: Path) -> Row:
     """Measured on the exported weights."""
     facts = json.loads((run / MODEL_FOLDER / FACTS_NAME).read_text(encoding="utf-8"))
-    by_theme = facts["exact_by_theme"].items()
-    return {
-        "variant": variant,
-        "cpu": machine()["cpu"],
-        "parameters": facts["parameters"],
-        "steps": facts["steps"],
-        "tokens": facts["tokens"],
-        **{name: facts[name] for name in EXACT},
-        "num_asked": {theme: asked for theme, (_, asked) in by_theme},
-    }
+    return {"cpu": machine()["cpu"], **{name: facts[name] for name in COPIED}}

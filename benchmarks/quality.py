@@ -23,7 +23,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from arc_engine.base_models.manifest import hash_folder
 from arc_engine.datasets.choice import TaskSource
@@ -33,7 +33,7 @@ from arc_engine.settings import AdaptationSettings, SamplingSettings, SelectionS
 from benchmarks.machine import machine, versions
 from benchmarks.quality_summary import figures, rows
 from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
-from benchmarks.quality_task import Asked, Record, measure
+from benchmarks.quality_task import Asked, Key, Record, key_of, measure
 from benchmarks.results import QUALITY, read, write
 from benchmarks.sampling_plan import GREEDY, Plan
 
@@ -50,9 +50,6 @@ UNSEEN: Final = "synthetic_unseen"
 SYNTHETIC: Final = (FRESH, UNSEEN)
 DATASETS: Final = (*SYNTHETIC, *ARC, SUBSET)
 
-Key: TypeAlias = tuple[str, str, int]
-"""Dataset, task and seed."""
-
 
 def main() -> None:
     """Measures and writes."""
@@ -60,11 +57,11 @@ def main() -> None:
     planned = list(planned_tasks(arguments))
     plan = _described(arguments)
     known = known_records(arguments.out, plan=plan)
-    records = {key(asked.dataset, asked.task_id, asked.plan.seed): None for asked in planned} | known
-    missing = [asked for asked in planned if key(asked.dataset, asked.task_id, asked.plan.seed) not in known]
+    records: dict[Key, Record | None] = {asked.key: None for asked in planned} | known
+    missing = [asked for asked in planned if asked.key not in known]
     try:
         for record in _measured(missing, folder=arguments.work.absolute(), num_workers=arguments.workers):
-            records[key(record["dataset"], record["task_id"], record["seed"])] = record
+            records[key_of(record)] = record
     finally:
         found = [record for record in records.values() if record is not None]
         if found:
@@ -72,17 +69,12 @@ def main() -> None:
             print(f"written: {arguments.out}")
 
 
-def key(dataset: str, task_id: str, seed: int) -> Key:
-    """What a record is found by."""
-    return dataset, task_id, seed
-
-
 def known_records(file: Path, *, plan: Mapping[str, Any]) -> dict[Key, Record]:
     """What `file` has of the same weights and settings, whichever machine it is from; nothing of others."""
     document = read(file)
     if document is None or document["plan"] != plan:
         return {}
-    return {key(record["dataset"], record["task_id"], record["seed"]): record for record in document["tasks"]}
+    return {key_of(record): record for record in document["tasks"]}
 
 
 def _described(arguments: argparse.Namespace) -> dict[str, Any]:

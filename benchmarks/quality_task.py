@@ -24,6 +24,8 @@ BASE: Final = "base"
 ADAPTED: Final = "adapted"
 WAYS: Final = (BASE, ADAPTED)
 Record: TypeAlias = dict[str, Any]
+Key: TypeAlias = tuple[str, str, int]
+"""Dataset, task and seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,20 @@ class Asked:
     task: TaskJson
     plan: Plan
 
+    @property
+    def key(self) -> Key:
+        """What its record is found by."""
+        return self.dataset, self.task_id, self.plan.seed
+
     def place(self, folder: Path) -> Path:
         """The folder of what was measured: the same for the same task of another dataset."""
         content = hashlib.sha256(json.dumps(self.task, sort_keys=True).encode()).hexdigest()
         return folder / self.plan.digest() / f"{self.task_id}-{content[:8]}"
+
+
+def key_of(record: Record) -> Key:
+    """That of the task that it is of."""
+    return record["dataset"], record["task_id"], record["seed"]
 
 
 def measure(asked: Asked, *, folder: Path) -> Record:

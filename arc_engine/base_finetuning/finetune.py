@@ -12,8 +12,7 @@ from arc_engine.base_finetuning.run import FineTuning, train
 from arc_engine.base_finetuning.trainable import ADAPTER_FOLDER, MODEL_FOLDER, trainable
 from arc_engine.base_models.manifest import MANIFEST_NAME, hash_folder
 from arc_engine.base_models.sources import resolve
-from arc_engine.errors import UnevenShares
-from arc_engine.training.processes import join_processes
+from arc_engine.training.processes import join_processes, require_even_shares
 
 
 def finetune_base(
@@ -39,11 +38,7 @@ def finetune_base(
     the last checkpoint.
     """
     accelerator = join_processes()
-    if recipe.gradient_accumulation % accelerator.num_processes:
-        raise UnevenShares(
-            f"{accelerator.num_processes} processes cannot share the {recipe.gradient_accumulation} micro-batches of "
-            f"a step evenly: make gradient_accumulation a multiple of {accelerator.num_processes}"
-        )
+    require_even_shares(recipe.gradient_accumulation, accelerator=accelerator)
     data = load_data(recipe, folder=folder, allow_evaluation_tasks=allow_evaluation_tasks)
     beside = folder / recipe.base_model
     source = str(beside) if beside.is_dir() else recipe.base_model

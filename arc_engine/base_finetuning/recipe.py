@@ -1,13 +1,11 @@
 """The recipe of a base fine-tuning run, as a YAML file: base model, data, optimisation, budget, seed."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from arc_engine.datasets.choice import TaskSource
-from arc_engine.hashing import hash_text
 from arc_engine.settings import (
     AdaptationSettings,
     AugmentationSettings,
@@ -18,17 +16,8 @@ from arc_engine.settings import (
     SchedulerName,
     Seed,
 )
+from arc_engine.training.fingerprint import fingerprint
 from arc_engine.yaml_text import parse_yaml
-
-_FREE_TO_CHANGE: Final[dict[str, Any]] = {
-    "name": True,
-    "max_steps": True,
-    "hours": True,
-    "checkpoint_every_s": True,
-    "checkpoint_every_steps": True,
-    "log_every_steps": True,
-    "validation": {"every_steps"},
-}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -164,8 +153,7 @@ class Recipe(_Strict):
 
     def fingerprint(self) -> str:
         """The same for recipes that differ in their budget, or in when they log, validate and save."""
-        fields = self.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
-        return hash_text(json.dumps(fields, sort_keys=True))
+        return fingerprint(self, free={"validation": {"every_steps"}})
 
     def with_budget(self, *, hours: float | None, max_steps: int | None) -> "Recipe":
         """The same recipe with another budget; its own where neither is given."""

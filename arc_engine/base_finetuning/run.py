@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 
 from arc_engine.adaptation.batches import batch_loss, collate
 from arc_engine.adaptation.examples import Example
@@ -31,6 +31,7 @@ from arc_engine.base_finetuning.validation import ValidationSet
 from arc_engine.base_models.manifest import hash_folder
 from arc_engine.errors import RunMismatch
 from arc_engine.hashing import hash_text
+from arc_engine.training.processes import require_one_checkpoint
 
 # What a model is loaded from, in its folder.
 READ_BY_MODELS: Final = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -181,8 +182,7 @@ class FineTuning:
         """Where the run stands, everything put there; every process finds the same."""
         checkpoint = latest_checkpoint(self.out_dir)
         found = None if checkpoint is None else read_state(checkpoint)
-        if len({state and (state.fingerprint, state.step) for state in gather_object([found])}) > 1:
-            raise RunMismatch(f"the processes see different checkpoints in {self.out_dir}: they must share that folder")
+        require_one_checkpoint(found and (found.fingerprint, found.step), out_dir=self.out_dir)
         if checkpoint is None or found is None:
             state = RunState(fingerprint=self._fingerprint, loss_scale=self._optimiser.loss_scale.value)
         elif found.fingerprint != self._fingerprint:

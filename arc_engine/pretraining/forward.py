@@ -37,8 +37,10 @@ class Forward:
 
     def __post_init__(self) -> None:
         """Raises `CompilerMissing` where compiling will fail."""
-        if self.is_compiled and not any(map(which, (os.environ.get("CXX", "g++"), "clang++"))):
-            raise CompilerMissing("compile: true needs a C++ compiler, such as g++; install one, or leave compile out")
+        if self.is_compiled and not which(os.environ.get("CXX", "g++")):
+            raise CompilerMissing(
+                "compile: true needs a C++ compiler, g++ or what CXX names; install one, or leave compile out"
+            )
 
     def hidden_states(self, model: LlamaForCausalLM, batch: Batch) -> Tensor:
         """`[tokens, hidden_size]`, of all sequences one after the other, after the last norm."""

@@ -1,25 +1,15 @@
 """The recipe of a pretraining run, as a YAML file: model shape, curriculum, optimiser, budget, seed."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from arc_engine.encoders import parse_encoder
-from arc_engine.hashing import hash_text
 from arc_engine.pretraining.families import FAMILIES
+from arc_engine.training.fingerprint import fingerprint
 
-_FREE_TO_CHANGE: Final[dict[str, Any]] = {
-    "name": True,
-    "max_steps": True,
-    "hours": True,
-    "checkpoint_every_s": True,
-    "checkpoint_every_steps": True,
-    "log_every_steps": True,
-    "held_out": {"every_s"},
-}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -100,9 +90,9 @@ class Recipe(_Strict):
     """Batches per step, a multiple of the number of processes, which share them."""
     optimisation: Optimisation = Optimisation()
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: matrix products are computed in it, weights stay float32. Pays on GPUs, and on few processors."""
+    """bfloat16: matrix products are computed in it, weights stay float32. Pays on GPUs, and on processors with AMX."""
     compile: bool = False
-    """Has torch compile the layers first, about a minute, for which it needs a C++ compiler."""
+    """Has torch compile the layers first, half a minute, for which it needs a C++ compiler."""
     held_out: Held = Held()
     max_steps: int | None = None
     hours: float | None = None
@@ -143,8 +133,7 @@ class Recipe(_Strict):
 
     def fingerprint(self) -> str:
         """The same for recipes that differ in their budget, or in when they log, validate and save."""
-        fields = self.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
-        return hash_text(json.dumps(fields, sort_keys=True))
+        return fingerprint(self, free={"held_out": {"every_s"}})
 
     def with_budget(self, *, hours: float) -> "Recipe":
         """The same recipe limited by wall time."""

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch.nn.utils import clip_grad_norm_
 
-from arc_engine.errors import Diverged, RunMismatch, UnevenShares
+from arc_engine.errors import Diverged, RunMismatch
 from arc_engine.pretraining.batches import Batch, BatchStream, StreamState
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, read_state, save_checkpoint
 from arc_engine.pretraining.corpus import Corpus
@@ -22,7 +22,12 @@ from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_fac
 from arc_engine.pretraining.recipe import Recipe
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import held_out_tasks, validate
-from arc_engine.training.processes import join_processes, summed_gradients
+from arc_engine.training.processes import (
+    join_processes,
+    require_even_shares,
+    require_one_checkpoint,
+    summed_gradients,
+)
 
 LOG_NAME = "log.jsonl"
 
@@ -37,11 +42,7 @@ class Pretraining:
     def __init__(self, recipe: Recipe, *, out_dir: Path, accelerator: Accelerator | None = None) -> None:
         """Raises `UnevenShares` if the processes cannot share the batches of a step, and `RunMismatch`."""
         self._accelerator = accelerator or join_processes()
-        if recipe.gradient_accumulation % self._accelerator.num_processes:
-            raise UnevenShares(
-                f"{self._accelerator.num_processes} processes cannot share the {recipe.gradient_accumulation} batches "
-                f"of a step evenly: make gradient_accumulation a multiple of {self._accelerator.num_processes}"
-            )
+        require_even_shares(recipe.gradient_accumulation, accelerator=self._accelerator)
         self.recipe = recipe
         self.out_dir = out_dir
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -177,6 +178,7 @@ class Pretraining:
 
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.out_dir)
+        require_one_checkpoint(checkpoint and checkpoint.name, out_dir=self.out_dir)
         if checkpoint is not None:
             if read_state(checkpoint).fingerprint != self.state.fingerprint:
                 raise RunMismatch(f"{self.out_dir} holds a run of another recipe: take another folder")

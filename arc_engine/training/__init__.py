@@ -1,1 +1,1 @@
-"""What pretraining and base fine-tuning share: the processes of a run."""
+"""What pretraining and base fine-tuning share: the processes of a run, and its fingerprint."""

@@ -1,10 +1,14 @@
 """The processes that share a run."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
+
+from arc_engine.errors import RunMismatch, UnevenShares
 
 
 def join_processes() -> Accelerator:
@@ -13,6 +17,21 @@ def join_processes() -> Accelerator:
     Without a GPU they are processes on processors: accelerate would not look for others there unless it is told to.
     """
     return Accelerator(cpu=not torch.cuda.is_available())
+
+
+def require_even_shares(gradient_accumulation: int, *, accelerator: Accelerator) -> None:
+    """Raises `UnevenShares` if the processes cannot share the micro-batches of a step."""
+    if gradient_accumulation % accelerator.num_processes:
+        raise UnevenShares(
+            f"{accelerator.num_processes} processes cannot share the {gradient_accumulation} micro-batches of a step "
+            f"evenly: make gradient_accumulation a multiple of {accelerator.num_processes}"
+        )
+
+
+def require_one_checkpoint(found: Hashable, *, out_dir: Path) -> None:
+    """Raises `RunMismatch` unless all processes have `found` the same checkpoint, or all of them none."""
+    if len(set(gather_object([found]))) > 1:
+        raise RunMismatch(f"the processes see different checkpoints in {out_dir}: they must share that folder")
 
 
 def summed_gradients(weights: Sequence[Tensor], *, accelerator: Accelerator) -> list[Tensor]:

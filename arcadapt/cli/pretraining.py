@@ -21,8 +21,10 @@ PICTURE: Final = "progress.png"
 
 
 def run(config: Path, out: Path, *, hours: float | None, max_steps: int | None, as_json: bool) -> None:
-    """Trains by the recipe, with its budget replaced where the command says so, and exports the result. One of several
-    processes talks and exports. A run that is finished already is not trained further, but exported again.
+    """Trains by the recipe, with its budget replaced where the command says so, and exports the result.
+
+    A run that is finished already is not trained further, but exported again. One of several processes talks and
+    exports.
     """
     keep_freed_memory()
     recipe = _recipe(config, hours=hours, max_steps=max_steps)

@@ -1,9 +1,5 @@
 """The benchmark of growing queues and tables in small, on the servers that it starts itself."""
 
-import shutil
-from pathlib import Path
-from tempfile import mkdtemp
-
 import pytest
 from sqlalchemy import text
 
@@ -15,17 +11,15 @@ from benchmarks.growth_rows import copy_batch, count_rows, finish_jobs
 from benchmarks.growth_servers import embedded_servers
 from jobs.states import Phase, Status
 from tests.benchmarks.test_sampling_task import TASK
+from tests.fixtures.folders import folder_of_servers
 
 TASKS = {f"task-{number}": TASK for number in range(4)}
 
 
 @pytest.fixture(scope="module")
 def servers():
-    folder = Path(mkdtemp(prefix="arcadapt-test-growth-"))  # not under pytest's folder: see `postgres_url`
-    folder.chmod(0o755)
-    with embedded_servers(folder) as servers:
+    with folder_of_servers("growth") as folder, embedded_servers(folder) as servers:
         yield servers
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -43,6 +43,10 @@ def test_variants_are_trained_once_and_written_as_they_come(tmp_path, monkeypatc
     for row in second["rows"]:
         assert row["steps"] > 0
         assert 0 <= row["synthetic_exact"] <= 1
+    monkeypatch.setitem(VARIANTS, "base", {"pool_sequences": 20})
+    other = json.loads(out.read_text())
+    assert not pretraining.known_rows(out, plan={**other["plan"], "hours": 1})
+    assert list(pretraining.known_rows(out, plan=other["plan"])) == ["no ARC tasks"], "base is another one now"
     table = PARTS["pretraining"](second)
     assert "| no ARC tasks | 0.0" in table
     assert "0 minutes a variant" in PARTS["pretraining-conditions"](second)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import yaml
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from arc_engine.base_finetuning import run
 from arc_engine.base_finetuning.checkpoint import RunState, read_state
 from arc_engine.base_finetuning.data import SolvedTask
 from arc_engine.base_finetuning.finetune import finetune_base
@@ -27,8 +24,10 @@ from arc_engine.sampling.torch_sampler import TorchSampler
 from arc_engine.settings import SolveSettings
 from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import Pair, parse_task
+from arc_engine.training import processes
 from arc_engine.training.processes import join_processes
 from tests.arc_engine.base_finetuning.tiny import small_task, tiny_recipe, write_tasks
+from tests.arc_engine.torchrun import in_two_processes
 
 
 class KilledError(Exception):
@@ -267,14 +266,7 @@ def test_processes_that_would_be_idle_are_refused(
 def test_two_processes_share_a_step_and_come_to_the_same(tiny_base: Path, tasks: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tiny_base, tasks, gradient_accumulation=2, max_steps=3)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    # `accelerate launch` starts several processes for GPUs, and on processors only by MPI.
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "arcadapt", "finetune-base")
-    subprocess.run(
-        [sys.executable, *launch, "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    in_two_processes("finetune-base", config=tmp_path / "recipe.yaml", out=tmp_path / "two")
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["processes"] == 2
     finetune_base(recipe, out_dir=tmp_path / "one")
     assert dict(losses(tmp_path / "two")) == pytest.approx(dict(losses(tmp_path / "one")), rel=1e-6)
@@ -289,8 +281,9 @@ def test_processes_that_see_different_checkpoints_do_not_go_on(
     finetune_base(recipe, out_dir=tmp_path)
     older = read_state(tmp_path / "checkpoints" / "step-00000001")
     for theirs in (None, older):  # what another process would have found in a folder of its own
-        monkeypatch.setattr(run, "gather_object", lambda mine, theirs=theirs: [*mine, theirs])
+        seen = theirs and (theirs.fingerprint, theirs.step)
+        monkeypatch.setattr(processes, "gather_object", lambda mine, seen=seen: [*mine, seen])
         with pytest.raises(RunMismatch, match="see different checkpoints"):
             finetune_base(recipe, out_dir=tmp_path)
-    monkeypatch.setattr(run, "gather_object", lambda mine: mine * 2)
+    monkeypatch.setattr(processes, "gather_object", lambda mine: mine * 2)
     finetune_base(recipe, out_dir=tmp_path)

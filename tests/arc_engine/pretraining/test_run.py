@@ -3,8 +3,6 @@
 import json
 import operator
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,9 @@ from arc_engine.pretraining.recipe import Optimisation
 from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import ARC_GROUP, HeldOutTask, validate
+from arc_engine.training import processes
 from tests.arc_engine.pretraining.tiny import tiny_recipe
+from tests.arc_engine.torchrun import in_two_processes
 
 
 class KilledError(Exception):
@@ -216,13 +216,7 @@ def test_batches_of_a_step_count_by_their_targets(tmp_path: Path) -> None:
 def test_two_processes_share_a_step_and_come_to_the_same(tmp_path: Path) -> None:
     recipe = tiny_recipe(gradient_accumulation=2, max_steps=6, checkpoint_every_steps=3)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "arcadapt", "pretrain")
-    subprocess.run(
-        [sys.executable, *launch, "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    in_two_processes("pretrain", config=tmp_path / "recipe.yaml", out=tmp_path / "two")
     pretrain(recipe, out_dir=tmp_path / "one")
     assert dict(losses(tmp_path / "two")) == pytest.approx(dict(losses(tmp_path / "one")), abs=2e-4)
     one, two = (load_file(tmp_path / name / "checkpoints/step-00000006/model.safetensors") for name in ("one", "two"))
@@ -237,3 +231,15 @@ def test_processes_that_would_be_idle_are_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(UnevenShares, match="a multiple of 2"):
         Pretraining(tiny_recipe(gradient_accumulation=3), out_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_see_different_checkpoints_do_not_go_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for theirs in (None, "step-00000020"):  # what another process would have found in a folder of its own
+        monkeypatch.setattr(processes, "gather_object", lambda mine, theirs=theirs: [*mine, theirs])
+        with pytest.raises(RunMismatch, match="see different checkpoints"):
+            Pretraining(tiny_recipe(), out_dir=tmp_path / "run")
+    monkeypatch.setattr(processes, "gather_object", lambda mine: mine * 2)
+    assert Pretraining(tiny_recipe(), out_dir=tmp_path / "run").progress == 1
