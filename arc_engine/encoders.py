@@ -17,6 +17,7 @@ import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final, Protocol
 
 from arc_engine.errors import InvalidEncoder
@@ -35,6 +36,7 @@ class Refusal(StrEnum):
     NO_CODE_BLOCK = "no_code_block"
     WRONG_SHAPE = "wrong_shape"
     WRONG_ROW_NUMBER = "wrong_row_number"
+    WRONG_COLUMN = "wrong_column"
     UNFINISHED = "unfinished"
     """The model did not end its text within the token limit."""
 
@@ -179,7 +181,45 @@ class RowNumberEncoder:
         return self.inner.decode("\n".join(lines))
 
 
-BodyEncoder = LineEncoder | RowNumberEncoder
+_COLUMNS: Final = ascii_lowercase + ascii_uppercase
+COORDINATE_TOKENS: Final = (
+    "1:",
+    *(f"\n{row}:" for row in range(2, MAX_SIDE + 1)),
+    *(f"{column}{colour}" for column in _COLUMNS[:MAX_SIDE] for colour in range(NUM_COLOURS)),
+)
+"""All that `CoordinateEncoder` writes, piece by piece: what a tokenizer made for it has a token for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinateEncoder:
+    """Every line begins with its number and a colon, every cell with the letter of its column: a to z, A to D.
+
+    A token tells where in the grid it stands, which models have to count out otherwise. Meant for tokenizers made for
+    it, such as arc-mini's: a token for every cell and every row, one more than plain digits take.
+    """
+
+    def encode(self, grid: Grid) -> str:
+        return "\n".join(
+            f"{number}:" + "".join(f"{column}{cell}" for column, cell in zip(_COLUMNS, row, strict=False))
+            for number, row in enumerate(grid, start=1)
+        )
+
+    def decode(self, text: str) -> Grid | Refusal:
+        rows: list[list[str]] = []
+        for number, line in enumerate(text.strip("\n").split("\n"), start=1):
+            prefix, _, cells = line.partition(":")
+            if prefix != str(number):
+                return Refusal.WRONG_ROW_NUMBER
+            columns, colours = cells[::2], cells[1::2]
+            if columns != _COLUMNS[: len(columns)]:
+                return Refusal.WRONG_COLUMN
+            if len(columns) != len(colours):
+                return Refusal.BAD_CELL
+            rows.append(list(colours))
+        return _grid_from_cells(rows)
+
+
+BodyEncoder = LineEncoder | RowNumberEncoder | CoordinateEncoder
 _FENCE: Final = "```"
 
 
@@ -198,7 +238,7 @@ class GridCodeBlockEncoder:
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, BodyEncoder):
-            raise InvalidEncoder("a code block wraps an encoder of cells or numbered rows")
+            raise InvalidEncoder("a code block wraps an encoder of cells, numbered rows or coordinates")
 
     def encode(self, grid: Grid) -> str:
         return f"{_FENCE}grid\n{self.inner.encode(grid)}\n{_FENCE}"
@@ -216,7 +256,7 @@ class GridShapeEncoder:
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, BodyEncoder):
-            raise InvalidEncoder("a code block wraps an encoder of cells or numbered rows")
+            raise InvalidEncoder("a code block wraps an encoder of cells, numbered rows or coordinates")
 
     def encode(self, grid: Grid) -> str:
         return f"{self._opening(grid)}\n{self.inner.encode(grid)}\n{_FENCE}"
@@ -245,6 +285,7 @@ ENCODERS: Final[dict[str, Callable[..., GridEncoder]]] = {
         RepeatNumberEncoder,
         ReplaceNumberEncoder,
         RowNumberEncoder,
+        CoordinateEncoder,
         GridCodeBlockEncoder,
         GridShapeEncoder,
     )

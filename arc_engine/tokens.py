@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final, Protocol, Self
 
-from arc_engine.encoders import GridEncoder
-from arc_engine.errors import EncoderUnsupported, PromptUnsupported
+from arc_engine.encoders import GridEncoder, parse_encoder
+from arc_engine.errors import EncoderUnsupported, InvalidEncoder, PromptUnsupported
 from arc_engine.grids import NUM_COLOURS
 from arc_engine.segments import Segment
 
 CONTEXT: Final = -1
+GRID_ENCODER_KEY: Final = "grid_encoder"
+_PLAIN: Final = "MinimalGridEncoder()"
 EVERY_COLOUR: Final = (tuple(range(NUM_COLOURS)), tuple(reversed(range(NUM_COLOURS))))
 
 
@@ -54,6 +56,21 @@ class Ends:
         """The tokenizer's own beginning-of-text and end-of-text tokens, as far as it has them."""
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         return cls(() if bos is None else (bos,), () if eos is None else (eos,))
+
+
+def encoder_for(expression: str | None, tokenizer: Tokenizer) -> GridEncoder:
+    """The grid encoder that is asked for; None: the one that the base model was trained on.
+
+    That is the `grid_encoder` of its `tokenizer_config.json`, where chat templates have their place too; plain digits
+    if there is none. Raises `EncoderUnsupported` if what is there is no encoder.
+    """
+    if expression is not None:
+        return parse_encoder(expression)
+    own = getattr(tokenizer, "init_kwargs", {}).get(GRID_ENCODER_KEY, _PLAIN)
+    try:
+        return parse_encoder(own)
+    except (InvalidEncoder, AttributeError, TypeError) as error:
+        raise EncoderUnsupported(f"the base model's tokenizer_config.json: {GRID_ENCODER_KEY}: {error}") from error
 
 
 def check_encoder(encoder: GridEncoder, tokenizer: Tokenizer, *, ends: Ends) -> None:

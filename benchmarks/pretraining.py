@@ -31,6 +31,7 @@ Changes: TypeAlias = Mapping[str, Any]
 VARIANTS: Final[Mapping[str, Changes]] = {
     "base": {},
     "row numbers": {"grid_encoder": "RowNumberEncoder(MinimalGridEncoder())"},
+    "coordinates": {"grid_encoder": "CoordinateEncoder()"},
     "shape header": {"grid_encoder": "GridShapeEncoder(MinimalGridEncoder())"},
     "six heads": {"model": {"num_heads": 6}},
     "wide, 4 layers of 256": {"model": {"hidden_size": 256, "num_layers": 4, "intermediate_size": 672, "num_heads": 4}},

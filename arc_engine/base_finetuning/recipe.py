@@ -53,7 +53,7 @@ class TrainingPrompt(_Strict):
     """How a task is written. `input-from-inputs` has the inputs only, each to be predicted from those before it."""
 
     version: Literal["compact", "chat", "input-from-inputs"] = "compact"
-    grid_encoder: GridEncoderName = "MinimalGridEncoder()"
+    grid_encoder: GridEncoderName | None = None
 
 
 class TrainingData(TaskSource):

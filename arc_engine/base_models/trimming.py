@@ -74,8 +74,9 @@ def trim(
 ) -> TrimReport:
     """Writes the model of `base_folder` with the tokens of our prompts, of the text `keep` and special ones only.
 
-    The prompts are all versions that the tokenizer can write, in each of `grid_encoders`. What was written is loaded
-    again: it must write those prompts in the same tokens, unless these merged digits, and give them the same logits.
+    The prompts are all versions that the tokenizer can write, in its own encoder and each of `grid_encoders`. What was
+    written is loaded again: it must write those prompts in the same tokens, unless these merged digits, and give them
+    the same logits.
 
     Raises `BaseModelError` if `out_folder` exists, the model cannot be loaded, its tokenizer is of a kind that cannot
     be trimmed, or the trimmed model is not the same on what is left.
@@ -124,10 +125,10 @@ def _kept(base: LoadedBase, *, keep: str, grid_encoders: Sequence[str]) -> list[
     return [number for number in kept if number in embedded]
 
 
-def _prompts(tokenizer: Tokenizer, grid_encoders: Sequence[str]) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Token ids of a long prompt in every version and encoder that the tokenizer can write."""
+def _prompts(tokenizer: Tokenizer, grid_encoders: Sequence[str]) -> dict[tuple[str, str | None], tuple[int, ...]]:
+    """Token ids of a long prompt in every version and encoder that the tokenizer can write, its own (None) included."""
     written = {}
-    for layout, grid_encoder in product(get_args(PromptVersion), grid_encoders):
+    for layout, grid_encoder in product(get_args(PromptVersion), (None, *grid_encoders)):
         settings = PromptSettings(version=layout, grid_encoder=grid_encoder)
         try:
             writer = PromptWriter.of(settings, tokenizer)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 
-from arc_engine.encoders import GridEncoder, MinimalGridEncoder, parse_encoder
+from arc_engine.encoders import MinimalGridEncoder, parse_encoder
 from arc_engine.pretraining.arc_training import SolvedTask, load_new_in_second, load_training_split
 from arc_engine.pretraining.families import SizeRange
 from arc_engine.pretraining.recipe import Recipe, Stage
@@ -18,16 +18,14 @@ from arc_engine.views import ViewDistribution
 
 MIN_PAIRS = 2
 _PLAIN = MinimalGridEncoder()
+"""Of which every character is a token."""
+_AROUND = 3
+"""Tokens of a pair beside its grids: two markers and the end of text."""
 
 
 def plain_tokens(pairs: Sequence[Pair]) -> int:
     """Tokens of a whole compact prompt in the plainest encoder: the same tasks are held out whichever is trained on."""
-    return 1 + sum(_pair_tokens(pair, encoder=_PLAIN) for pair in pairs)
-
-
-def _pair_tokens(pair: Pair, *, encoder: GridEncoder) -> int:
-    """Of both grids, two markers and the end of text; every character is a token."""
-    return sum(len(encoder.encode(grid)) for grid in (pair.input, pair.output)) + 3
+    return 1 + sum(_AROUND + sum(len(_PLAIN.encode(grid)) for grid in (pair.input, pair.output)) for pair in pairs)
 
 
 class Corpus:
@@ -94,7 +92,8 @@ class Corpus:
         return tuple(task.pairs[i] for i in rng.permutation(len(task.pairs)))
 
     def _length(self, pair: Pair) -> int:
-        return _pair_tokens(pair, encoder=self._encoder)
+        texts = [self._encoder.encode(grid) for grid in (pair.input, pair.output)]
+        return _AROUND + sum(len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts)
 
     def _shortest(self, task: SolvedTask) -> int:
         return 1 + sum(sorted(self._length(pair) for pair in task.pairs)[: MIN_PAIRS + 1])

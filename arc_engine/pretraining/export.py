@@ -10,15 +10,17 @@ from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from arc_engine.encoders import parse_encoder
 from arc_engine.errors import BaseModelError
 from arc_engine.pretraining.checkpoint import latest_checkpoint, read_state
+from arc_engine.pretraining.coordinates import settle_coordinates
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.pretraining.model import build_model
 from arc_engine.pretraining.recipe import Recipe
-from arc_engine.pretraining.tokenizer import VOCABULARY, build_tokenizer
+from arc_engine.pretraining.tokenizer import VOCABULARY, build_tokenizer, has_coordinates, vocabulary
 from arc_engine.pretraining.validation import ARC_GROUP, UNSEEN_GROUP, Report, held_out_tasks, validate
 
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -27,6 +29,13 @@ ARC_SPLITS: Final = {
     False: "the ARC-AGI-1 *training* split",
     True: "the *training* splits of ARC-AGI-1 and -2, those of the latter that are new",
 }
+
+
+TOKENS: Final = {
+    False: "one per character (digits, line end, printable ASCII)",
+    True: "one per cell, which names its column and its colour, one per row, and one per character of other text",
+}
+_EXAMPLE: Final = ((0, 1, 2), (3, 4, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,12 @@ def export(recipe: Recipe, *, run_dir: Path, out_dir: Path, notes: str = "") -> 
     checkpoint = latest_checkpoint(run_dir)
     if checkpoint is None:
         raise BaseModelError(f"{run_dir} has no checkpoint")
-    model = build_model(recipe.model, seed=recipe.seed)
+    model = build_model(recipe)
     model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-    _save_model(model, out_dir, max_positions=recipe.model.max_position_embeddings)
-    corpus = Corpus(recipe, build_tokenizer(model_max_length=recipe.model.max_position_embeddings))
+    settle_coordinates(model)
+    tokenizer = build_tokenizer(recipe.grid_encoder, model_max_length=recipe.model.max_position_embeddings)
+    _save_model(model, tokenizer, out_dir)
+    corpus = Corpus(recipe, tokenizer)
     report = validate(_rounded(model), held_out_tasks(corpus, recipe))
     facts = _facts(recipe, checkpoint=checkpoint, model=model, corpus=corpus, report=report)
     (out_dir / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -58,7 +69,7 @@ def export(recipe: Recipe, *, run_dir: Path, out_dir: Path, notes: str = "") -> 
     return Exported(facts, report)
 
 
-def _save_model(model: LlamaForCausalLM, out_dir: Path, *, max_positions: int) -> None:
+def _save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out_dir: Path) -> None:
     model.generation_config = GenerationConfig(
         bos_token_id=VOCABULARY["<bos>"],
         eos_token_id=VOCABULARY["<eos>"],
@@ -67,7 +78,7 @@ def _save_model(model: LlamaForCausalLM, out_dir: Path, *, max_positions: int) -
     )
     model.to(torch.bfloat16).save_pretrained(out_dir)
     (out_dir / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only
-    build_tokenizer(model_max_length=max_positions).save_pretrained(str(out_dir))
+    tokenizer.save_pretrained(str(out_dir))
 
 
 def _rounded(model: LlamaForCausalLM) -> LlamaForCausalLM:
@@ -87,6 +98,7 @@ def _facts(
         "hours": round(state.elapsed_s / 3600, 3),
         "families": len(FAMILIES),
         "unseen_families": list(recipe.held_out.families),
+        "vocabulary": len(vocabulary(recipe.grid_encoder)),
         "arc_training_tasks": len(corpus.arc_tasks),
         "arc_held_out_tasks": [task.task_id for task in corpus.held_out],
         "synthetic_exact": round(report.rate("synthetic"), 4),
@@ -118,6 +130,9 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         million_tokens=f"{facts['tokens'] / 1e6:.1f}",
         seed=facts["recipe"]["seed"],
         grid_encoder=facts["recipe"]["grid_encoder"],
+        num_tokens=facts["vocabulary"],
+        tokens=TOKENS[has_coordinates(facts["recipe"]["grid_encoder"])],
+        example=parse_encoder(facts["recipe"]["grid_encoder"]).encode(_EXAMPLE),
         stages="\n".join(f"| {s['name']} | {s['until']:.0%} | {s['max_side']} | {s['max_tokens']} |" for s in stages),
         themes=themes,
         synthetic=f"{facts['synthetic_exact']:.0%}",

@@ -5,15 +5,17 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from arc_engine.pretraining.batches import IGNORED, Batch
+from arc_engine.pretraining.coordinates import share_coordinates
 from arc_engine.pretraining.forward import Forward
-from arc_engine.pretraining.recipe import ModelShape
-from arc_engine.pretraining.tokenizer import VOCABULARY
+from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.tokenizer import VOCABULARY, vocabulary
 
 
-def build_model(shape: ModelShape, *, seed: int) -> LlamaForCausalLM:
-    """A new model in float32, its weights drawn from `seed`."""
+def build_model(recipe: Recipe) -> LlamaForCausalLM:
+    """A new model in float32, its weights drawn from the recipe's seed."""
+    shape, tokens = recipe.model, vocabulary(recipe.grid_encoder)
     config = LlamaConfig(
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(tokens),
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.num_layers,
         intermediate_size=shape.intermediate_size,
@@ -28,8 +30,11 @@ def build_model(shape: ModelShape, *, seed: int) -> LlamaForCausalLM:
         pad_token_id=VOCABULARY["<pad>"],
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        torch.manual_seed(recipe.seed)
+        model = LlamaForCausalLM(config)
+        if len(tokens) > len(VOCABULARY):
+            share_coordinates(model)
+        return model
 
 
 def labelled_logits(model: LlamaForCausalLM, batch: Batch, *, forward: Forward) -> tuple[torch.Tensor, torch.Tensor]:

@@ -46,11 +46,11 @@ class Pretraining:
         self.recipe = recipe
         self.out_dir = out_dir
         out_dir.mkdir(parents=True, exist_ok=True)
-        tokenizer = build_tokenizer(model_max_length=recipe.model.max_position_embeddings)
+        tokenizer = build_tokenizer(recipe.grid_encoder, model_max_length=recipe.model.max_position_embeddings)
         self.corpus = Corpus(recipe, tokenizer)
         self.stream = BatchStream(self.corpus, recipe)
         self.device = self._accelerator.device
-        self.model = build_model(recipe.model, seed=recipe.seed).to(self.device)
+        self.model = build_model(recipe).to(self.device)
         self._forward = Forward(dtype=getattr(torch, recipe.precision), is_compiled=recipe.compile)
         self.optimisers = build_optimisers(self.model, recipe.optimisation)
         self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0), recipe.fingerprint())

@@ -35,6 +35,7 @@ ENCODER_EXAMPLES: Final = (
     "RepeatNumberEncoder(2)",
     "ReplaceNumberEncoder(MinimalGridEncoder())",
     "RowNumberEncoder(MinimalGridEncoder())",
+    "CoordinateEncoder()",
     "GridCodeBlockEncoder(MinimalGridEncoder())",
     "GridShapeEncoder(MinimalGridEncoder())",
 )
@@ -56,6 +57,7 @@ REFUSED_EXAMPLES: Final = (
         "not the shape declared",
     ),
     (Refusal.WRONG_ROW_NUMBER, "RowNumberEncoder(MinimalGridEncoder())", "1 12\n3 34", "a row with another's number"),
+    (Refusal.WRONG_COLUMN, "CoordinateEncoder()", "1:a1c2", "a cell with another column's letter"),
 )
 
 _INTRODUCTION: Final = """\
@@ -63,7 +65,8 @@ _INTRODUCTION: Final = """\
 # Prompts and grid encoders
 
 How a task is written for the model: `settings.prompt.version` is the layout, `settings.prompt.grid_encoder` the
-notation of the grids in it. Both must be what the base model was fine-tuned with.
+notation of the grids in it. Both must be what the base model was fine-tuned with. A base model can say which notation
+that is, as `grid_encoder` in its `tokenizer_config.json`; jobs that name none are then written in it.
 
 A prompt is a list of segments, each of them context or the answer with a number, tokenised one by one: training knows
 the tokens of every answer, and sampling sees the very tokens that training saw
@@ -92,11 +95,12 @@ For `arcadapt finetune-base` only: the inputs of a task in a row, every one to b
 teaches what grids of one task have in common."""
 
 _ENCODERS: Final = """\
-Encoders are nested as in Python and parsed by a whitelist; nothing is evaluated. The names follow the
-[arc24](https://github.com/ironbar/arc24) solution. `MinimalGridEncoder`, `GridWithSeparationEncoder` and
+Encoders are nested as in Python and parsed by a whitelist; nothing is evaluated. The names, but for
+`CoordinateEncoder`, follow the [arc24](https://github.com/ironbar/arc24) solution. `MinimalGridEncoder`,
+`GridWithSeparationEncoder` and
 `RepeatNumberEncoder` write cells; `ReplaceNumberEncoder` wraps one of these, `RowNumberEncoder` one of the four,
-`GridCodeBlockEncoder` and `GridShapeEncoder` any of the five. Symbols that no argument names are those of arc24. All
-examples show the same grid of 2 rows and 3 columns."""
+`GridCodeBlockEncoder` and `GridShapeEncoder` any of the five or `CoordinateEncoder`. Symbols that no argument names are
+those of arc24. All examples show the same grid of 2 rows and 3 columns."""
 
 _REFUSALS: Final = """\
 An answer is a grid or it is refused for a reason; nothing is repaired. `GET /jobs/{id}` counts the reasons in

@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from arc_engine.encoders import GridEncoder, parse_encoder
+from arc_engine.encoders import GridEncoder
 from arc_engine.prompts.compact import compact_ends
 from arc_engine.segments import Segment
 from arc_engine.tasks import Pair
-from arc_engine.tokens import EVERY_COLOUR, Ends, TokenizedPrompt, Tokenizer, check_encoder, check_text, tokenize
+from arc_engine.tokens import (
+    EVERY_COLOUR,
+    Ends,
+    TokenizedPrompt,
+    Tokenizer,
+    check_encoder,
+    check_text,
+    encoder_for,
+    tokenize,
+)
 
 
 def render_inputs(pairs: Sequence[Pair], *, encoder: GridEncoder) -> list[Segment]:
@@ -32,9 +41,9 @@ class InputsWriter:
     ends: Ends
 
     @classmethod
-    def of(cls, grid_encoder: str, tokenizer: Tokenizer) -> Self:
+    def of(cls, grid_encoder: str | None, tokenizer: Tokenizer) -> Self:
         """Raises `EncoderUnsupported` if the tokenizer cannot write the grids, `PromptUnsupported` if not the rest."""
-        encoder = parse_encoder(grid_encoder)
+        encoder = encoder_for(grid_encoder, tokenizer)
         ends = compact_ends(tokenizer)
         check_encoder(encoder, tokenizer, ends=ends)
         check_text(render_inputs([Pair(EVERY_COLOUR, EVERY_COLOUR)], encoder=encoder), tokenizer)

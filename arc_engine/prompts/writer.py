@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
-from arc_engine.encoders import GridEncoder, Refusal, parse_encoder
+from arc_engine.encoders import GridEncoder, Refusal
 from arc_engine.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_engine.prompts import PromptVersion
 from arc_engine.prompts.chat import ChatLayout
@@ -13,7 +13,16 @@ from arc_engine.prompts.compact import CompactLayout
 from arc_engine.segments import Segment
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
-from arc_engine.tokens import EVERY_COLOUR, Ends, TokenizedPrompt, Tokenizer, check_encoder, check_text, tokenize
+from arc_engine.tokens import (
+    EVERY_COLOUR,
+    Ends,
+    TokenizedPrompt,
+    Tokenizer,
+    check_encoder,
+    check_text,
+    encoder_for,
+    tokenize,
+)
 
 
 class Layout(Protocol):
@@ -53,7 +62,7 @@ class PromptWriter:
     @classmethod
     def of(cls, settings: PromptSettings, tokenizer: Tokenizer) -> Self:
         """Raises `EncoderUnsupported` if the tokenizer cannot write the grids, `PromptUnsupported` if not the rest."""
-        encoder = parse_encoder(settings.grid_encoder)
+        encoder = encoder_for(settings.grid_encoder, tokenizer)
         layout = _LAYOUTS[settings.version](tokenizer)
         check_encoder(encoder, tokenizer, ends=layout.ends)
         ten_pairs = [Pair(EVERY_COLOUR, EVERY_COLOUR)] * NUM_COLOURS  # every digit is in the number of one

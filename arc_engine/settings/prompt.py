@@ -26,7 +26,8 @@ class PromptSettings(Settings):
         description="Layout of the prompt: compact has one marker per grid; chat is verbose and goes through the "
         "tokenizer's chat template.",
     )
-    grid_encoder: GridEncoderName = Field(
-        default="MinimalGridEncoder()",
-        description="Nested encoders, for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder())).",
+    grid_encoder: GridEncoderName | None = Field(
+        default=None,
+        description="Nested encoders, for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder())); unset: the "
+        "one that the base model's tokenizer_config.json names, else MinimalGridEncoder().",
     )

@@ -28,7 +28,8 @@ REPLACED = [f"ReplaceNumberEncoder({cells}, {SYMBOLS})" for cells in CELLS] + [
     "ReplaceNumberEncoder(MinimalGridEncoder(), 'ñòóôõö÷øùú')",
     "ReplaceNumberEncoder(MinimalGridEncoder(), symbols='`.-_=+*#@!')",
 ]
-BODIES = CELLS + REPLACED + [f"RowNumberEncoder({lines})" for lines in CELLS + REPLACED]
+NUMBERED = [f"RowNumberEncoder({lines})" for lines in CELLS + REPLACED]
+BODIES = [*CELLS, *REPLACED, *NUMBERED, "CoordinateEncoder()"]
 EXPRESSIONS = BODIES + [f"{block}({body})" for block in ("GridCodeBlockEncoder", "GridShapeEncoder") for body in BODIES]
 
 
@@ -38,7 +39,7 @@ def test_what_is_encoded_can_be_decoded(expression, grid):
     assert encoder.decode(encoder.encode(grid)) == grid
 
 
-@given(st.sampled_from(EXPRESSIONS), st.text(alphabet="0123456789aj|, `gridshape:x\n", max_size=200))
+@given(st.sampled_from(EXPRESSIONS), st.text(alphabet="0123456789abj|, `gridshape:x\n", max_size=200))
 def test_any_text_is_a_valid_grid_or_a_refusal(expression, text):
     encoder = parse_encoder(expression)
     decoded = encoder.decode(text)
@@ -61,6 +62,8 @@ ENCODED = {
     f"ReplaceNumberEncoder(MinimalGridEncoder(), {SYMBOLS})": "bc\nde",
     "ReplaceNumberEncoder(MinimalGridEncoder())": "ò÷\nûą",
     "RowNumberEncoder(MinimalGridEncoder())": "1 12\n2 34",
+    "CoordinateEncoder()": "1:a1b2\n2:a3b4",
+    "GridShapeEncoder(CoordinateEncoder())": "```grid shape: 2x2\n1:a1b2\n2:a3b4\n```",
     "GridCodeBlockEncoder(MinimalGridEncoder())": "```grid\n12\n34\n```",
     "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))": "```grid shape: 2x2\n1 12\n2 34\n```",
 }
@@ -114,6 +117,14 @@ REFUSED = [
     ("RowNumberEncoder(MinimalGridEncoder())", "1 12\n3 34", Refusal.WRONG_ROW_NUMBER),
     ("RowNumberEncoder(MinimalGridEncoder())", "12\n34", Refusal.WRONG_ROW_NUMBER),
     ("RowNumberEncoder(MinimalGridEncoder())", "1 12\n2 ", Refusal.EMPTY),
+    ("CoordinateEncoder()", "1:a1b2\n3:a3b4", Refusal.WRONG_ROW_NUMBER),
+    ("CoordinateEncoder()", "a1b2", Refusal.WRONG_ROW_NUMBER),
+    ("CoordinateEncoder()", "1:a1c2", Refusal.WRONG_COLUMN),
+    ("CoordinateEncoder()", "1:12", Refusal.WRONG_COLUMN),
+    ("CoordinateEncoder()", "1:a1b", Refusal.BAD_CELL),
+    ("CoordinateEncoder()", "1:a1b2\n2:a3", Refusal.RAGGED),
+    ("CoordinateEncoder()", "1:", Refusal.EMPTY),
+    ("CoordinateEncoder()", "1:" + "".join(f"{c}0" for c in "abcdefghijklmnopqrstuvwxyzABCDE"), Refusal.TOO_LARGE),
     ("GridCodeBlockEncoder(MinimalGridEncoder())", "12\n34", Refusal.NO_CODE_BLOCK),
     ("GridCodeBlockEncoder(MinimalGridEncoder())", "```grid\n12\n34", Refusal.NO_CODE_BLOCK),
     ("GridCodeBlockEncoder(MinimalGridEncoder())", "```grid\n```", Refusal.NO_CODE_BLOCK),
@@ -154,6 +165,7 @@ INVALID = [
     "MinimalGridEncoder() if 1 else MinimalGridEncoder()",
     "RowNumberEncoder()",
     "RowNumberEncoder('MinimalGridEncoder()')",
+    "RowNumberEncoder(CoordinateEncoder())",
     "RowNumberEncoder(RowNumberEncoder(MinimalGridEncoder()))",
     "RowNumberEncoder(GridCodeBlockEncoder(MinimalGridEncoder()))",
     "GridShapeEncoder(GridCodeBlockEncoder(MinimalGridEncoder()))",

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_engine.encoders import parse_encoder
+from arc_engine.encoders import CoordinateEncoder, MinimalGridEncoder, RepeatNumberEncoder, parse_encoder
+from arc_engine.errors import EncoderUnsupported
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.prompts import Segment, render
 from arc_engine.tasks import Pair
-from arc_engine.tokens import CONTEXT, tokenize
+from arc_engine.tokens import CONTEXT, encoder_for, tokenize
 from tests.fixtures.grid_strategies import small_grids
 
 pytestmark = pytest.mark.fast
@@ -50,3 +51,23 @@ def test_a_prompt_for_sampling_is_how_a_training_sequence_begins(pairs, query):
     assert trained.ids[: len(asked)] == asked.ids
     assert decode(trained.ids[len(asked) :]) == "12<eos>"
     assert set(trained.answers[len(asked) :]) == {len(pairs)}
+
+
+def test_the_encoder_asked_for_goes_before_the_tokenizers_own():
+    coordinates = build_tokenizer("CoordinateEncoder()", model_max_length=64)
+    assert encoder_for(None, coordinates) == CoordinateEncoder()
+    assert encoder_for("RepeatNumberEncoder(2)", coordinates) == RepeatNumberEncoder(2)
+
+
+def test_a_tokenizer_that_names_no_encoder_reads_plain_digits():
+    tokenizer = build_tokenizer(model_max_length=64)
+    del tokenizer.init_kwargs["grid_encoder"]
+    assert encoder_for(None, tokenizer) == MinimalGridEncoder()
+
+
+@pytest.mark.parametrize("named", ["eval()", "", 3, None, ["MinimalGridEncoder()"]])
+def test_a_tokenizer_that_names_no_known_encoder_is_refused_by_place(named):
+    tokenizer = build_tokenizer(model_max_length=64)
+    tokenizer.init_kwargs["grid_encoder"] = named
+    with pytest.raises(EncoderUnsupported, match=r"tokenizer_config\.json: grid_encoder: "):
+        encoder_for(None, tokenizer)

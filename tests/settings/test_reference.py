@@ -38,5 +38,6 @@ def test_a_line_tells_range_default_and_meaning():
     assert lines["adaptation.target_modules"].values == "`all-linear` or list of texts, not empty, at most 256"
     assert lines["sampling.max_new_tokens"].values == "whole number, at least 1, at most 32,768 or `null`"
     assert lines["adaptation"].values == "object or `null`"
-    assert lines["prompt.grid_encoder"].default == '`"MinimalGridEncoder()"`'
+    assert lines["prompt.version"].default == '`"compact"`'
+    assert lines["prompt.grid_encoder"].values == "text or `null`"
     assert all(setting.description for setting in lines.values())

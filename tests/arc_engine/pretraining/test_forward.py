@@ -17,7 +17,7 @@ from arc_engine.pretraining.tokenizer import build_tokenizer
 from tests.arc_engine.pretraining.tiny import tiny_recipe
 
 NEEDS_COMPILER = pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler, which pip cannot install")
-SHAPE = ModelShape(hidden_size=32, num_layers=2, intermediate_size=64, num_heads=2)
+RECIPE = tiny_recipe(model=ModelShape(hidden_size=32, num_layers=2, intermediate_size=64, num_heads=2))
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-6}, torch.bfloat16: {"rtol": 0.1, "atol": 0.02}}
 
 
@@ -34,7 +34,7 @@ def batch() -> Batch:
 def test_loss_and_gradients_are_those_of_each_sequence_alone(
     batch: Batch, dtype: torch.dtype, *, is_compiled: bool
 ) -> None:
-    model = build_model(SHAPE, seed=1)
+    model = build_model(RECIPE)
     plain = LlamaForCausalLM(model.config)
     plain.load_state_dict(model.state_dict())
     parts = zip(batch.ids[0].split(batch.lengths), batch.targets[0].split(batch.lengths), strict=True)

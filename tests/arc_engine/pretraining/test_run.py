@@ -121,7 +121,7 @@ def test_only_whole_checkpoints_are_seen_and_two_are_kept(finished: Path) -> Non
 
 def test_muon_steps_are_orthogonal() -> None:
     torch.manual_seed(0)
-    model = build_model(tiny_recipe().model, seed=1)
+    model = build_model(tiny_recipe(seed=1))
     optimisers = build_optimisers(model, Optimisation(muon_learning_rate=1.0))
     held = [p for optimiser in optimisers.values() for group in optimiser.param_groups for p in group["params"]]
     assert len(held) == len({id(p) for p in held}) == len(list(model.parameters()))
@@ -157,7 +157,7 @@ def test_validation_agrees_with_greedy_decoding(finished: Path) -> None:
     recipe = tiny_recipe()
     tokenizer = build_tokenizer(model_max_length=512)
     corpus = Corpus(recipe, tokenizer)
-    model = build_model(recipe.model, seed=recipe.seed)
+    model = build_model(recipe)
     model.load_state_dict(weights(finished))
     pairs = corpus.held_out[0].pairs
     prompt = corpus.tokens_of(pairs)

@@ -1,7 +1,6 @@
 """The tokens that answers are written with."""
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,9 +11,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-import arc_engine
+from arc_engine.encoders import COORDINATE_TOKENS
 from arc_engine.grids import Grid
-from arc_engine.pretraining.tokenizer import SPECIAL_TOKENS, VOCABULARY
+from arc_engine.pretraining.tokenizer import SPECIAL_TOKENS, VOCABULARY, build_tokenizer
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
@@ -24,11 +23,16 @@ from tests.fixtures.merging_tokenizers import merging_tokenizer
 
 pytestmark = pytest.mark.fast
 
-ARC_MINI = PreTrainedTokenizerFast.from_pretrained(Path(arc_engine.__file__).parent / "models" / "arc-mini")
+CHARACTERS = build_tokenizer(model_max_length=4096)
+COORDINATES = build_tokenizer("CoordinateEncoder()", model_max_length=4096)
 CELLS = ("MinimalGridEncoder()", "GridWithSeparationEncoder('|')", "RepeatNumberEncoder(3)")
 LINES = (*CELLS, *(f"ReplaceNumberEncoder({cells}, 'abcdefghij')" for cells in CELLS))
 BODIES = (*LINES, *(f"RowNumberEncoder({lines})" for lines in LINES))
-ENCODERS = (*BODIES, *(f"{block}({body})" for block in ("GridCodeBlockEncoder", "GridShapeEncoder") for body in BODIES))
+ENCODERS = (
+    "CoordinateEncoder()",
+    *BODIES,
+    *(f"{block}({body})" for block in ("GridCodeBlockEncoder", "GridShapeEncoder") for body in BODIES),
+)
 
 
 def grouping_tokenizer(size: int) -> PreTrainedTokenizerFast:
@@ -43,7 +47,8 @@ def grouping_tokenizer(size: int) -> PreTrainedTokenizerFast:
 
 @cache
 def writer(expression: str) -> PromptWriter:
-    return PromptWriter.of(PromptSettings(grid_encoder=expression), ARC_MINI)
+    tokenizer = COORDINATES if expression == "CoordinateEncoder()" else CHARACTERS
+    return PromptWriter.of(PromptSettings(grid_encoder=expression), tokenizer)
 
 
 @cache
@@ -60,10 +65,12 @@ def test_the_alphabet_holds_every_token_of_every_answer(expression: str, grid: G
 
 
 def test_the_alphabet_holds_nothing_else() -> None:
-    tokens = ARC_MINI.convert_ids_to_tokens(sorted(alphabet("MinimalGridEncoder()")))
+    tokens = CHARACTERS.convert_ids_to_tokens(sorted(alphabet("MinimalGridEncoder()")))
     assert sorted(tokens) == ["\n", *"0123456789", "<eos>"]
-    tokens = ARC_MINI.convert_ids_to_tokens(sorted(alphabet("GridShapeEncoder(MinimalGridEncoder())")))
+    tokens = CHARACTERS.convert_ids_to_tokens(sorted(alphabet("GridShapeEncoder(MinimalGridEncoder())")))
     assert sorted(tokens) == sorted({"\n", *"0123456789", "<eos>", *"```grid shape: x"})
+    tokens = COORDINATES.convert_ids_to_tokens(sorted(alphabet("CoordinateEncoder()")))
+    assert sorted(tokens) == sorted([*COORDINATE_TOKENS, "<eos>"])
 
 
 @given(small_grids, small_grids)
