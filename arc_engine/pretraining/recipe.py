@@ -78,6 +78,8 @@ class Recipe(_Strict):
     name: str
     seed: int
     model: ModelShape = ModelShape()
+    start_from: str | None = None
+    """What to go on with, a model of this shape and encoder: `bundled:NAME`, or a folder. None begins from nothing."""
     stages: list[Stage]
     grid_encoder: str = "MinimalGridEncoder()"
     """How grids are written; adapting and sampling have to write them the same way."""
@@ -141,5 +143,9 @@ class Recipe(_Strict):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads and checks a recipe file."""
-    return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    """Reads and checks a recipe file; the folder that it goes on with may be relative to it."""
+    recipe = Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    beside = path.parent / (recipe.start_from or "")
+    if recipe.start_from is None or not beside.is_dir():
+        return recipe
+    return recipe.model_copy(update={"start_from": str(beside.resolve())})

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from arc_engine.encoders import COORDINATE_TOKENS, CoordinateEncoder, MinimalGridEncoder
 from arc_engine.grids import MAX_SIDE, NUM_COLOURS
 from arc_engine.pretraining.checkpoint import latest_checkpoint
-from arc_engine.pretraining.coordinates import settle_coordinates
+from arc_engine.pretraining.coordinates import settle_coordinates, share_coordinates
 from arc_engine.pretraining.export import export
 from arc_engine.pretraining.model import build_model
 from arc_engine.pretraining.run import Pretraining, pretrain
@@ -65,6 +65,15 @@ def test_settling_changes_no_logit():
     torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=0, atol=0)
     assert {"model.embed_tokens.weight", "lm_head.weight"} <= model.state_dict().keys()
     assert not any("parametrizations" in name for name in model.state_dict())
+
+
+def test_what_was_settled_can_be_shared_again():
+    model = build_model(RECIPE)
+    tables = [table.weight.detach().clone() for table in (model.model.embed_tokens, model.lm_head)]
+    settle_coordinates(model)
+    share_coordinates(model)
+    for before, table in zip(tables, (model.model.embed_tokens, model.lm_head), strict=True):
+        torch.testing.assert_close(table.weight, before)
 
 
 def test_what_comes_out_says_how_it_wants_grids_written(tmp_path: Path):

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from arc_engine.base_models.manifest import hash_folder
 from arc_engine.errors import BaseModelError, RunMismatch, UnevenShares
 from arc_engine.pretraining.batches import BatchStream
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, read_state
@@ -20,7 +21,7 @@ from arc_engine.pretraining.export import export
 from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
-from arc_engine.pretraining.recipe import Optimisation
+from arc_engine.pretraining.recipe import Optimisation, load_recipe
 from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import ARC_GROUP, HeldOutTask, validate
@@ -186,6 +187,48 @@ def test_export_is_a_plain_model_folder(finished: Path, tmp_path: Path) -> None:
     assert "Measured on a Tuesday." in card
     assert "$" not in card
     assert exported.facts["parameters"] == model.num_parameters()
+
+
+def test_a_run_goes_on_with_a_model_and_its_card_tells(finished: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    export(tiny_recipe(), run_dir=finished, out_dir=first)
+    recipe = tiny_recipe(seed=4, max_steps=2, start_from=str(first))
+    begun = build_model(recipe).state_dict()
+    assert_equal(begun, {name: tensor.to(torch.bfloat16).float() for name, tensor in weights(finished).items()})
+    pretrain(recipe, out_dir=tmp_path / "run")
+    facts = export(recipe, run_dir=tmp_path / "run", out_dir=tmp_path / "second").facts
+    [earlier] = facts["earlier_runs"]
+    assert (earlier["name"], earlier["steps"], earlier["recipe"]["seed"]) == ("tiny", 30, 3)
+    assert earlier["weights"] == hash_folder(first)["model.safetensors"]
+    assert "earlier runs had learned: tiny (30 steps" in (tmp_path / "second/README.md").read_text()
+    third = tiny_recipe(seed=5, max_steps=1, start_from=str(tmp_path / "second"))
+    pretrain(third, out_dir=tmp_path / "third")
+    facts = export(third, run_dir=tmp_path / "third", out_dir=tmp_path / "out").facts
+    assert [run["steps"] for run in facts["earlier_runs"]] == [30, 2]
+
+
+def test_a_model_of_another_shape_or_encoder_is_not_gone_on_with(finished: Path, tmp_path: Path) -> None:
+    export(tiny_recipe(), run_dir=finished, out_dir=tmp_path)
+    shape = {**tiny_recipe().model.model_dump(), "num_heads": 4}
+    with pytest.raises(BaseModelError, match="num_attention_heads"):
+        build_model(tiny_recipe(start_from=str(tmp_path), model=shape))
+    with pytest.raises(BaseModelError, match="vocab_size"):
+        build_model(tiny_recipe(start_from=str(tmp_path), grid_encoder="CoordinateEncoder()"))
+    other = build_tokenizer(model_max_length=512)
+    other.add_tokens(["more"])
+    other.save_pretrained(tmp_path)
+    with pytest.raises(BaseModelError, match="other tokens"):
+        build_model(tiny_recipe(start_from=str(tmp_path)))
+
+
+def test_what_is_gone_on_with_may_lie_beside_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tiny_recipe(start_from="model").model_dump(mode="json")))
+    assert load_recipe(tmp_path / "recipe.yaml").start_from == str(tmp_path / "model")
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(tiny_recipe(start_from="bundled:arc-mini").model_dump(mode="json"))
+    )
+    assert load_recipe(tmp_path / "recipe.yaml").start_from == "bundled:arc-mini"
 
 
 def test_there_is_nothing_to_export_before_the_first_checkpoint(tmp_path: Path) -> None:
