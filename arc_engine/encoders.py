@@ -195,7 +195,7 @@ class CoordinateEncoder:
     """Every line begins with its number and a colon, every cell with the letter of its column: a to z, A to D.
 
     A token tells where in the grid it stands, which models have to count out otherwise. Meant for tokenizers made for
-    it, such as arc-mini's: a token for every cell and every row, one more than plain digits take.
+    it, as `arcadapt pretrain` makes them: a token for every cell and every row, one more than plain digits take.
     """
 
     def encode(self, grid: Grid) -> str:

@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from arc_engine.encoders import MinimalGridEncoder, parse_encoder
 from arc_engine.pretraining.arc_training import SolvedTask, load_new_in_second, load_training_split
-from arc_engine.pretraining.families import SizeRange
+from arc_engine.pretraining.families import FAMILIES, Family, SizeRange
 from arc_engine.pretraining.recipe import Recipe, Stage
 from arc_engine.pretraining.synthetic import draw_pairs, families_by_level
 from arc_engine.prompts import render
@@ -76,14 +76,16 @@ class Corpus:
         return tokenize(render(pairs, query=None, encoder=self._encoder), self._tokenizer)
 
     def _synthetic_pairs(self, rng: Generator, stage: Stage) -> tuple[Pair, ...]:
-        levels = sorted(stage.level_weights)
-        weights = np.array([stage.level_weights[level] for level in levels])
-        level = levels[int(rng.choice(len(levels), p=weights / weights.sum()))]
-        families = self._levels[level]
+        families = [FAMILIES[name] for name in stage.families] or self._families_of_a_level(rng, stage)
         family = families[int(rng.integers(len(families)))]
         size = SizeRange(stage.min_side, int(rng.integers(min(stage.min_side + 1, stage.max_side), stage.max_side + 1)))
         low, high = self._recipe.pairs
         return draw_pairs(family, rng, size=size, num_pairs=int(rng.integers(low, high + 1)))
+
+    def _families_of_a_level(self, rng: Generator, stage: Stage) -> list[Family]:
+        levels = sorted(stage.level_weights)
+        weights = np.array([stage.level_weights[level] for level in levels])
+        return self._levels[levels[int(rng.choice(len(levels), p=weights / weights.sum()))]]
 
     def _arc_pairs(self, rng: Generator, stage: Stage) -> tuple[Pair, ...]:
         """All pairs in any order, so that each of them is at times the last one, left out of the examples."""

@@ -36,12 +36,20 @@ class Stage(_Strict):
     min_side: int = 2
     max_side: int
     """Largest side of a drawn grid, in cells; rules may make larger outputs of it."""
-    level_weights: dict[int, float]
+    level_weights: dict[int, float] = {}
     """How often families of each level are drawn, relative to one another."""
+    families: tuple[str, ...] = ()
+    """Instead of levels: these families alone, all equally often."""
     arc_share: tuple[Share, Share] = (0.0, 0.0)
     """Share of sequences from the ARC-AGI-1 training split, at the beginning and at the end of the stage."""
     max_tokens: int
     batch_tokens: int = 2400
+
+    @model_validator(mode="after")
+    def _draws_from_something(self) -> Self:
+        if bool(self.level_weights) == bool(self.families):
+            raise ValueError("give exactly one of level_weights and families")
+        return self
 
 
 class Optimisation(_Strict):
@@ -128,9 +136,12 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _names_families(self) -> Self:
-        unknown = sorted(set(self.held_out.families) - set(FAMILIES))
+        held_out, drawn = set(self.held_out.families), {name for stage in self.stages for name in stage.families}
+        unknown = sorted((held_out | drawn) - set(FAMILIES))
         if unknown:
-            raise ValueError(f"held_out.families: there is no family {', '.join(unknown)}")
+            raise ValueError(f"there is no family {', '.join(unknown)}")
+        if held_out & drawn:
+            raise ValueError(f"both drawn by a stage and held out: {', '.join(sorted(held_out & drawn))}")
         return self
 
     def fingerprint(self) -> str:

@@ -174,6 +174,18 @@ def test_shipped_recipes_are_valid() -> None:
         assert recipe.with_budget(hours=0.5).hours == 0.5
 
 
+ONLY = {"name": "only", "until": 1.0, "max_side": 3, "level_weights": {0: 1}, "max_tokens": 64}
+
+
+def test_a_stage_may_draw_from_named_families_alone() -> None:
+    recipe = tiny_recipe(stages=[ONLY | {"level_weights": {}, "families": ["copy", "rotate"]}])
+    corpus, rng = Corpus(recipe, TOKENIZER), np.random.default_rng(0)
+    pairs = [pair for _ in range(40) for pair in corpus._synthetic_pairs(rng, recipe.stages[0])]
+    turned = [[np.rot90(pair.input, turns).tolist() for turns in range(4)] for pair in pairs]
+    assert all(list(map(list, pair.output)) in found for pair, found in zip(pairs, turned, strict=True))
+    assert {pair.input == pair.output for pair in pairs} == {True, False}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -183,7 +195,11 @@ def test_shipped_recipes_are_valid() -> None:
         {"unknown": 1},
         {"grid_encoder": "eval()"},
         {"held_out": {"families": ["flop"]}},
-        {"stages": [{"name": "only", "until": 0.5, "max_side": 3, "level_weights": {0: 1}, "max_tokens": 64}]},
+        {"stages": [ONLY | {"until": 0.5}]},
+        {"stages": [ONLY | {"families": ["flip"]}]},
+        {"stages": [ONLY | {"level_weights": {}}]},
+        {"stages": [ONLY | {"level_weights": {}, "families": ["flop"]}]},
+        {"stages": [ONLY | {"level_weights": {}, "families": ["flip"]}], "held_out": {"families": ["flip"]}},
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
