@@ -73,6 +73,11 @@ def encoder_for(expression: str | None, tokenizer: Tokenizer) -> GridEncoder:
         raise EncoderUnsupported(f"the base model's tokenizer_config.json: {GRID_ENCODER_KEY}: {error}") from error
 
 
+def names_encoder(tokenizer: Tokenizer) -> bool:
+    """Whether the base model says in which encoder it was trained."""
+    return GRID_ENCODER_KEY in getattr(tokenizer, "init_kwargs", {})
+
+
 def check_encoder(encoder: GridEncoder, tokenizer: Tokenizer, *, ends: Ends) -> None:
     """Raises `EncoderUnsupported` unless a grid of all ten colours comes back from the tokens that it is written in,
     none of which may be the one that ends an answer."""

@@ -31,7 +31,7 @@ from arc_engine.prompts import PromptVersion
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
-from arc_engine.tokens import Tokenizer
+from arc_engine.tokens import Tokenizer, names_encoder
 
 ENCODERS_IN_USE: Final = (
     "MinimalGridEncoder()",
@@ -111,7 +111,7 @@ def _kept(base: LoadedBase, *, keep: str, grid_encoders: Sequence[str]) -> list[
     tokenizer: Any = base.tokenizer
     used = {number for ids in _prompts(tokenizer, grid_encoders).values() for number in ids}
     used |= set(tokenizer.encode(keep, add_special_tokens=False))
-    special = set(tokenizer.all_special_ids)
+    special = set(tokenizer.all_special_ids) | _own_tokens(tokenizer)
     for config in (base.model.config, base.model.generation_config):
         for value in _token_ids(config).values():
             special |= set(value if isinstance(value, list) else [value])
@@ -123,6 +123,13 @@ def _kept(base: LoadedBase, *, keep: str, grid_encoders: Sequence[str]) -> list[
         )
     kept = kept_tokens(_document(tokenizer), used=used, special=special)
     return [number for number in kept if number in embedded]
+
+
+def _own_tokens(tokenizer: Tokenizer) -> set[int]:
+    """Those of the encoder that the base model names, if it names one: made for it, digits and all."""
+    if not names_encoder(tokenizer):
+        return set()
+    return set(PromptWriter.of(PromptSettings(), tokenizer).answer_alphabet() or ())
 
 
 def _prompts(tokenizer: Tokenizer, grid_encoders: Sequence[str]) -> dict[tuple[str, str | None], tuple[int, ...]]:

@@ -136,12 +136,15 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _names_families(self) -> Self:
-        held_out, drawn = set(self.held_out.families), {name for stage in self.stages for name in stage.families}
-        unknown = sorted((held_out | drawn) - set(FAMILIES))
-        if unknown:
-            raise ValueError(f"there is no family {', '.join(unknown)}")
-        if held_out & drawn:
-            raise ValueError(f"both drawn by a stage and held out: {', '.join(sorted(held_out & drawn))}")
+        held_out = set(self.held_out.families)
+        for place, families in [("held_out", held_out), *((f"stage {one.name}", one.families) for one in self.stages)]:
+            unknown = sorted(set(families) - set(FAMILIES))
+            if unknown:
+                raise ValueError(f"{place}: families: there is no family {', '.join(unknown)}")
+        for stage in self.stages:
+            both = sorted(held_out & set(stage.families))
+            if both:
+                raise ValueError(f"stage {stage.name}: families: held out: {', '.join(both)}")
         return self
 
     def fingerprint(self) -> str:

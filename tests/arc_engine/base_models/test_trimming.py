@@ -13,9 +13,13 @@ from arc_engine.base_models.loading import load_base
 from arc_engine.base_models.manifest import hash_folder
 from arc_engine.base_models.trimming import ENCODERS_IN_USE, trim
 from arc_engine.errors import BaseModelError
+from arc_engine.pretraining.coordinates import settle_coordinates
+from arc_engine.pretraining.model import build_model
+from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.prompts.writer import PromptWriter
 from arc_engine.settings import PromptSettings
 from arc_engine.tasks import Pair
+from tests.arc_engine.pretraining.tiny import tiny_recipe
 from tests.fixtures.models import SHAPE, save_model
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<turn>"]
@@ -210,3 +214,16 @@ def test_what_cannot_be_trimmed_leaves_nothing_behind(tmp_path: Path) -> None:
         trim(base, tmp_path / "taken")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "taken"]
     assert hash_folder(base) == before
+
+
+def test_the_encoder_that_a_base_names_is_kept_with_its_tokens(tmp_path: Path) -> None:
+    recipe = tiny_recipe(grid_encoder="CoordinateEncoder()")
+    model, tokenizer = build_model(recipe), build_tokenizer(recipe.grid_encoder, model_max_length=512)
+    settle_coordinates(model)
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    trim(tmp_path / "base", tmp_path / "trimmed")
+    trimmed = load_base(tmp_path / "trimmed", device="cpu", precision="float32").tokenizer
+    before, after = (PromptWriter.of(PromptSettings(), one).training(PAIRS).ids for one in (tokenizer, trimmed))
+    assert len(before) == len(after)
+    assert trimmed.decode(after, skip_special_tokens=False) == tokenizer.decode(before, skip_special_tokens=False)
