@@ -53,6 +53,7 @@ def test_a_colour_means_the_same_in_every_column_whatever_is_learned(tmp_path: P
     for _ in range(3):
         run.step(0.0)
     assert not torch.equal(row(run.model, "a3"), before)
+    assert not torch.equal(row(run.model, "a3"), row(run.model, "a5"))
     # No grid of the first stage has a fourth column: what its tokens mean is known from the others.
     torch.testing.assert_close(row(run.model, "a3") - row(run.model, "a5"), row(run.model, "d3") - row(run.model, "d5"))
 
