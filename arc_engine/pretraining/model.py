@@ -12,7 +12,7 @@ from arc_engine.errors import BaseModelError
 from arc_engine.pretraining.batches import IGNORED, Batch
 from arc_engine.pretraining.coordinates import begin_in_waves, share_coordinates
 from arc_engine.pretraining.forward import Forward
-from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.recipe import Beginning, Recipe
 from arc_engine.pretraining.tokenizer import VOCABULARY, has_coordinates, vocabulary
 
 _SHAPE: Final = (
@@ -48,7 +48,18 @@ def _new(recipe: Recipe) -> LlamaForCausalLM:
     model = LlamaForCausalLM(_config(recipe))
     if has_coordinates(recipe.grid_encoder):
         begin_in_waves(model)
+    _begin(model, recipe.beginning)
     return model
+
+
+@torch.no_grad()
+def _begin(model: LlamaForCausalLM, beginning: Beginning) -> None:
+    for layer in model.model.layers:
+        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+            projection.weight.mul_(beginning.query_key_gain)
+        if beginning.zero_outputs:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
 
 
 def _going_on(recipe: Recipe, folder: Path) -> LlamaForCausalLM:

@@ -7,20 +7,26 @@ inside the blocks; embeddings, head and norms are AdamW's. Small models learn to
 from collections.abc import Iterator
 
 import torch
-from torch.optim import AdamW, Muon
+from accelerate import Accelerator
+from torch.optim import AdamW
 from transformers import LlamaForCausalLM
 
+from arc_engine.pretraining.muon import StackedMuon
 from arc_engine.pretraining.recipe import Optimisation
 
 
-def build_optimisers(model: LlamaForCausalLM, settings: Optimisation) -> dict[str, torch.optim.Optimizer]:
-    """Both optimisers by name; together they hold every parameter once."""
+def build_optimisers(
+    model: LlamaForCausalLM, settings: Optimisation, *, accelerator: Accelerator | None = None
+) -> dict[str, torch.optim.Optimizer]:
+    """Both optimisers by name; together they hold every parameter once. All processes share the work of Muon."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]  # noqa: PLR2004
     held = set(map(id, matrices))
     rest = [parameter for parameter in model.parameters() if id(parameter) not in held]
     return {
-        "muon": Muon(matrices, lr=settings.muon_learning_rate, momentum=settings.muon_momentum, weight_decay=0.0),
-        "adamw": AdamW(rest, lr=settings.adamw_learning_rate, betas=settings.adamw_betas, weight_decay=0.0),
+        "muon": StackedMuon(
+            matrices, lr=settings.muon_learning_rate, momentum=settings.muon_momentum, accelerator=accelerator
+        ),
+        "adamw": AdamW(rest, lr=settings.adamw_learning_rate, betas=settings.adamw_betas, weight_decay=0.0, fused=True),
     }
 
 

@@ -28,6 +28,15 @@ class ModelShape(_Strict):
     max_position_embeddings: int = 4096
 
 
+class Beginning(_Strict):
+    """What a new model's weights are, beside the usual: normal ones of deviation 0.02."""
+
+    query_key_gain: float = 1.0
+    """How much larger those of queries and keys are: attention that begins less even sooner finds what to look at."""
+    zero_outputs: bool = False
+    """Whether attention and feed-forward networks begin with adding nothing."""
+
+
 class Stage(_Strict):
     """One part of the curriculum, which lasts until the share `until` of the budget is used."""
 
@@ -86,6 +95,7 @@ class Recipe(_Strict):
     name: str
     seed: int
     model: ModelShape = ModelShape()
+    beginning: Beginning = Beginning()
     start_from: str | None = None
     """What to go on with, a model of this shape and encoder: `bundled:NAME`, or a folder. None begins from nothing."""
     stages: list[Stage]

@@ -52,7 +52,7 @@ class Pretraining:
         self.device = self._accelerator.device
         self.model = build_model(recipe).to(self.device)
         self._forward = Forward(dtype=getattr(torch, recipe.precision), is_compiled=recipe.compile)
-        self.optimisers = build_optimisers(self.model, recipe.optimisation)
+        self.optimisers = build_optimisers(self.model, recipe.optimisation, accelerator=self._accelerator)
         self.state = RunState(0, 0, 0.0, StreamState(-1, 0, 0.0), recipe.fingerprint())
         self._held_out = held_out_tasks(self.corpus, recipe)
         self._resume()

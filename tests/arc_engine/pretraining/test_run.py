@@ -20,6 +20,7 @@ from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.export import export
 from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.model import batch_loss, build_model
+from arc_engine.pretraining.muon import StackedMuon
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor
 from arc_engine.pretraining.recipe import Optimisation, load_recipe
 from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
@@ -136,6 +137,23 @@ def test_muon_steps_are_orthogonal() -> None:
     assert singular.median() > 0.6
 
 
+def test_muon_of_stacked_matrices_is_that_of_torch() -> None:
+    shapes = [(24, 24), (64, 24), (24, 64), (24, 24), (64, 24)]
+    draws = torch.Generator().manual_seed(0)
+    ours, theirs = [[torch.nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2)]
+    stacked = StackedMuon(ours, lr=0.1, momentum=0.9)
+    torchs = torch.optim.Muon(theirs, lr=0.1, momentum=0.9, weight_decay=0.0)
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=draws)
+            other.grad = one.grad.clone()
+        stacked.step()
+        torchs.step()
+    for one, other in zip(ours, theirs, strict=True):
+        # Both orthogonalise in bfloat16, not always in the same order of additions.
+        assert torch.linalg.norm(one - other) < 0.03 * torch.linalg.norm(one - 0.5)
+
+
 def test_learning_rate_rises_stays_and_falls() -> None:
     settings = Optimisation(warmup_steps=10, decay_from=0.6)
     factors = [learning_rate_factor(settings, step=step, progress=step / 100) for step in range(101)]
@@ -143,6 +161,19 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert set(factors[10:60]) == {1.0}
     assert factors[80] == pytest.approx(0.5)
     assert factors[100] == 0
+
+
+def test_a_new_model_begins_as_the_recipe_says() -> None:
+    usual, other = (
+        build_model(tiny_recipe(beginning=beginning)).model.layers[0]
+        for beginning in ({}, {"query_key_gain": 3.0, "zero_outputs": True})
+    )
+    for name in ("q_proj", "k_proj"):
+        assert torch.equal(other.self_attn.get_submodule(name).weight, usual.self_attn.get_submodule(name).weight * 3)
+    assert torch.equal(other.self_attn.v_proj.weight, usual.self_attn.v_proj.weight)
+    assert usual.self_attn.o_proj.weight.any()
+    assert not other.self_attn.o_proj.weight.any()
+    assert not other.mlp.down_proj.weight.any()
 
 
 def test_a_run_in_bfloat16_learns_in_float32_weights(tmp_path: Path) -> None:
