@@ -6,12 +6,15 @@ demonstration pairs. Every view can be undone, so an answer found under a view i
 
 import random
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arc_engine.grids import NUM_COLOURS, Grid, GridArray, grid_from_array, grid_to_array
 from arc_engine.tasks import Pair, Task
 
+Cell = TypeVar("Cell", bound=np.generic)
 NUM_DIHEDRAL = 8
 IDENTITY_COLOURS = tuple(range(NUM_COLOURS))
 
@@ -31,10 +34,11 @@ class View:
 
     def apply(self, grid: Grid) -> Grid:
         """The grid as this view shows it."""
-        array = grid_to_array(grid)
-        if self.dihedral & 4:
-            array = array.T
-        return grid_from_array(_recolour(np.rot90(array, self.dihedral & 3), self.colours))
+        return grid_from_array(_recolour(self.turn(grid_to_array(grid)), self.colours))
+
+    def turn(self, array: NDArray[Cell]) -> NDArray[Cell]:
+        """`[rows, columns]` of anything as this view turns and mirrors it."""
+        return np.rot90(array.T if self.dihedral & 4 else array, self.dihedral & 3)
 
     def undo(self, grid: Grid) -> Grid:
         """The grid that this view shows as `grid`."""

@@ -2,19 +2,22 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
 from arc_engine.encoders import MinimalGridEncoder, parse_encoder
+from arc_engine.grids import grid_to_array
 from arc_engine.pretraining.arc_training import SolvedTask, load_new_in_second, load_training_split
 from arc_engine.pretraining.families import FAMILIES, Family, SizeRange
+from arc_engine.pretraining.origins import NO_LINKS, Places, links, origins
 from arc_engine.pretraining.recipe import Recipe, Stage
-from arc_engine.pretraining.synthetic import draw_pairs, families_by_level
+from arc_engine.pretraining.synthetic import SyntheticTask, draw_task, families_by_level
 from arc_engine.prompts import render
 from arc_engine.tasks import Pair
-from arc_engine.tokens import TokenizedPrompt, Tokenizer, tokenize
-from arc_engine.views import ViewDistribution
+from arc_engine.tokens import CONTEXT, TokenizedPrompt, Tokenizer, tokenize
+from arc_engine.views import View, ViewDistribution
 
 MIN_PAIRS = 2
 _PLAIN = MinimalGridEncoder()
@@ -26,6 +29,15 @@ _AROUND = 3
 def plain_tokens(pairs: Sequence[Pair]) -> int:
     """Tokens of a whole compact prompt in the plainest encoder: the same tasks are held out whichever is trained on."""
     return 1 + sum(_AROUND + sum(len(_PLAIN.encode(grid)) for grid in (pair.input, pair.output)) for pair in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedPrompt:
+    """A prompt, and which tokens of its inputs those of its outputs come from."""
+
+    prompt: TokenizedPrompt
+    links: Places
+    """`[links, 2]`: an output cell's token, and that of the input cell; none where nothing was traced."""
 
 
 class Corpus:
@@ -55,32 +67,49 @@ class Corpus:
             for stage in recipe.stages
         }
 
-    def sequence(self, rng: Generator, *, progress: float) -> TokenizedPrompt:
+    def sequence(self, rng: Generator, *, progress: float) -> TracedPrompt:
         """One sequence of the stage that runs at `progress`, at most the stage's `max_tokens` long."""
         stage, elapsed = self._recipe.stage_at(progress)
         arc_share = stage.arc_share[0] + (stage.arc_share[1] - stage.arc_share[0]) * elapsed
         while True:
-            pairs = self._arc_pairs(rng, stage) if rng.random() < arc_share else self._synthetic_pairs(rng, stage)
-            # Under the view first: a transposed grid has another number of line ends.
-            fitting = self._fit(self.under_view(pairs, rng), max_tokens=stage.max_tokens)
-            if len(fitting) >= MIN_PAIRS:
-                return self.tokens_of(fitting)
+            task = None if rng.random() < arc_share else self._synthetic_task(rng, stage)
+            pairs = self._arc_pairs(rng, stage) if task is None else task.pairs
+            view = self._view(rng, num_pairs=len(pairs))
+            prompt = _cut(self.tokens_of([view.apply_pair(pair) for pair in pairs]), max_tokens=stage.max_tokens)
+            if prompt.answers[-1] >= MIN_PAIRS - 1:
+                return TracedPrompt(prompt, NO_LINKS if task is None else self._links(prompt, task, view))
 
     def under_view(self, pairs: Sequence[Pair], rng: Generator) -> tuple[Pair, ...]:
         """The pairs under one random dihedral and colour view."""
-        view = self._views.draw(random.Random(int(rng.integers(2**62))), num_pairs=len(pairs))
+        view = self._view(rng, num_pairs=len(pairs))
         return tuple(view.apply_pair(pair) for pair in pairs)
+
+    def _view(self, rng: Generator, *, num_pairs: int) -> View:
+        return self._views.draw(random.Random(int(rng.integers(2**62))), num_pairs=num_pairs)
+
+    def _links(self, prompt: TokenizedPrompt, task: SyntheticTask, view: View) -> Places:
+        """Of the pairs from the first on that are small enough to be traced."""
+        guidance = self._recipe.guidance
+        if guidance is None:
+            return NO_LINKS
+        traced = list[Places]()
+        shown = task.pairs[: prompt.answers[-1] + 1]
+        for before in (grid_to_array(pair.input) for pair in shown):
+            if before.size > guidance.max_cells:
+                break
+            traced.append(origins(task.rule.apply, before))
+        return links(prompt, shown[: len(traced)], traced, view=view)
 
     def tokens_of(self, pairs: Sequence[Pair]) -> TokenizedPrompt:
         """The compact prompt of solved pairs."""
         return tokenize(render(pairs, query=None, encoder=self._encoder), self._tokenizer)
 
-    def _synthetic_pairs(self, rng: Generator, stage: Stage) -> tuple[Pair, ...]:
+    def _synthetic_task(self, rng: Generator, stage: Stage) -> SyntheticTask:
         families = [FAMILIES[name] for name in stage.families] or self._families_of_a_level(rng, stage)
         family = families[int(rng.integers(len(families)))]
         size = SizeRange(stage.min_side, int(rng.integers(min(stage.min_side + 1, stage.max_side), stage.max_side + 1)))
         low, high = self._recipe.pairs
-        return draw_pairs(family, rng, size=size, num_pairs=int(rng.integers(low, high + 1)))
+        return draw_task(family, rng, size=size, num_pairs=int(rng.integers(low, high + 1)))
 
     def _families_of_a_level(self, rng: Generator, stage: Stage) -> list[Family]:
         levels = sorted(stage.level_weights)
@@ -100,12 +129,12 @@ class Corpus:
     def _shortest(self, task: SolvedTask) -> int:
         return 1 + sum(sorted(self._length(pair) for pair in task.pairs)[: MIN_PAIRS + 1])
 
-    def _fit(self, pairs: Sequence[Pair], *, max_tokens: int) -> tuple[Pair, ...]:
-        kept: list[Pair] = []
-        length = 1
-        for pair in pairs:
-            length += self._length(pair)
-            if length > max_tokens:
-                break
-            kept.append(pair)
-        return tuple(kept)
+
+def _cut(prompt: TokenizedPrompt, *, max_tokens: int) -> TokenizedPrompt:
+    """As many whole pairs, from the first on, as have at most `max_tokens` with what precedes them."""
+    if len(prompt) <= max_tokens:
+        return prompt
+    end = max_tokens
+    while end > 1 and prompt.answers[end - 1] in (CONTEXT, prompt.answers[end]):
+        end -= 1
+    return TokenizedPrompt(prompt.ids[:end], prompt.answers[:end])

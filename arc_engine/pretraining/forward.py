@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from shutil import which
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from arc_engine.pretraining.packed_attention import packed_attention
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Watch: TypeAlias = Callable[[int, Tensor, Tensor], None]
 _MULTIPLE: Final = 128
 """Of tokens. oneDNN spends milliseconds on getting ready for products of a size that it has not seen lately."""
 
@@ -42,16 +43,23 @@ class Forward:
                 "compile: true needs a C++ compiler, g++ or what CXX names; install one, or leave compile out"
             )
 
-    def hidden_states(self, model: LlamaForCausalLM, batch: Batch) -> Tensor:
-        """`[tokens, hidden_size]`, of all sequences one after the other, after the last norm."""
+    def hidden_states(self, model: LlamaForCausalLM, batch: Batch, *, watch: Watch | None = None) -> Tensor:
+        """`[tokens, hidden_size]`, of all sequences one after the other, after the last norm.
+
+        `watch` is given every layer's number, queries and keys, `[heads, tokens, head_dim]`.
+        """
         before = _compiled(_before_attention) if self.is_compiled else _before_attention
         after = _compiled(_after_attention) if self.is_compiled else _after_attention
         added = -batch.num_tokens % _MULTIPLE
         stream: Tensor = pad(model.model.embed_tokens(batch.ids[0]), (0, 0, 0, added))
         rotation = model.model.rotary_emb(stream, pad(batch.positions, (0, added)))
-        for layer in model.model.layers:
-            heads = before(layer, stream, rotation, dtype=self.dtype)
-            attended = packed_attention(*(one[:, : batch.num_tokens] for one in heads), lengths=batch.lengths)
+        for number, layer in enumerate(model.model.layers):
+            query, key, value = (
+                one[:, : batch.num_tokens] for one in before(layer, stream, rotation, dtype=self.dtype)
+            )
+            if watch is not None:
+                watch(number, query, key)
+            attended = packed_attention(query, key, value, lengths=batch.lengths)
             stream = after(layer, stream, pad(attended, (0, 0, 0, added)), dtype=self.dtype)
         hidden: Tensor = model.model.norm(stream[: batch.num_tokens])
         return hidden

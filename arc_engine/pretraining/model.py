@@ -11,7 +11,7 @@ from arc_engine.base_models.sources import resolve
 from arc_engine.errors import BaseModelError
 from arc_engine.pretraining.batches import IGNORED, Batch
 from arc_engine.pretraining.coordinates import begin_in_waves, share_coordinates
-from arc_engine.pretraining.forward import Forward
+from arc_engine.pretraining.forward import Forward, Watch
 from arc_engine.pretraining.recipe import Beginning, Recipe
 from arc_engine.pretraining.tokenizer import VOCABULARY, has_coordinates, vocabulary
 
@@ -95,12 +95,15 @@ def _config(recipe: Recipe) -> LlamaConfig:
     )
 
 
-def labelled_logits(model: LlamaForCausalLM, batch: Batch, *, forward: Forward) -> tuple[torch.Tensor, torch.Tensor]:
+def labelled_logits(
+    model: LlamaForCausalLM, batch: Batch, *, forward: Forward, watch: Watch | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits `[num_labelled, vocab]` and targets `[num_labelled]`: only labelled positions go through the head."""
     labelled = batch.targets[0] != IGNORED
-    return forward.logits(model, forward.hidden_states(model, batch)[labelled]), batch.targets[0][labelled]
+    hidden = forward.hidden_states(model, batch, watch=watch)
+    return forward.logits(model, hidden[labelled]), batch.targets[0][labelled]
 
 
-def batch_loss(model: LlamaForCausalLM, batch: Batch, *, forward: Forward) -> torch.Tensor:
-    """Mean cross-entropy over the labelled tokens, in nats."""
-    return functional.cross_entropy(*labelled_logits(model, batch, forward=forward))
+def batch_loss(model: LlamaForCausalLM, batch: Batch, *, forward: Forward, watch: Watch | None = None) -> torch.Tensor:
+    """Mean cross-entropy over the labelled tokens, in nats. `watch` is `Forward.hidden_states`'."""
+    return functional.cross_entropy(*labelled_logits(model, batch, forward=forward, watch=watch))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from arc_engine.encoders import parse_encoder
+from arc_engine.encoders import CoordinateEncoder, parse_encoder
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.training.fingerprint import fingerprint
 
@@ -73,6 +73,23 @@ class Optimisation(_Strict):
     decay_from: Share = 0.7
 
 
+class Guidance(_Strict):
+    """Which heads are shown where the cells of synthetic outputs come from (`arc_engine.pretraining.guidance`).
+
+    Layers and heads are counted from 0.
+    """
+
+    reading_layer: Annotated[int, Field(ge=0)] = 1
+    """Looks there from the cell's own token: what the rule did."""
+    applying_layer: Annotated[int, Field(ge=0)] = 3
+    """Looks there from the token before the cell's: what the rule will do."""
+    head: Annotated[int, Field(ge=0)] = 0
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Of its loss, a sum over cells, beside that of answers."""
+    max_cells: int = 64
+    """Larger inputs are not traced, for which a rule is applied once per cell."""
+
+
 class Held(_Strict):
     """What validation measures; none of it is trained on."""
 
@@ -113,6 +130,8 @@ class Recipe(_Strict):
     """bfloat16: matrix products are computed in it, weights stay float32. Pays on GPUs, and on processors with AMX."""
     compile: bool = False
     """Has torch compile the layers first, half a minute, for which it needs a C++ compiler."""
+    guidance: Guidance | None = None
+    """Needs tokens that name their place: `grid_encoder: CoordinateEncoder()`."""
     held_out: Held = Held()
     max_steps: int | None = None
     hours: float | None = None
@@ -143,6 +162,17 @@ class Recipe(_Strict):
     def _is_an_encoder(cls, value: str) -> str:
         parse_encoder(value)
         return value
+
+    @model_validator(mode="after")
+    def _can_be_guided(self) -> Self:
+        if self.guidance is not None:
+            if not isinstance(parse_encoder(self.grid_encoder), CoordinateEncoder):
+                raise ValueError("guidance: needs grid_encoder: CoordinateEncoder()")
+            if max(self.guidance.reading_layer, self.guidance.applying_layer) >= self.model.num_layers:
+                raise ValueError(f"guidance: the model's layers are 0 to {self.model.num_layers - 1}")
+            if self.guidance.head >= self.model.num_heads:
+                raise ValueError(f"guidance: the model's heads are 0 to {self.model.num_heads - 1}")
+        return self
 
     @model_validator(mode="after")
     def _names_families(self) -> Self:

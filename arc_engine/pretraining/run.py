@@ -17,6 +17,7 @@ from arc_engine.pretraining.batches import Batch, BatchStream, StreamState
 from arc_engine.pretraining.checkpoint import RunState, latest_checkpoint, load_checkpoint, read_state, save_checkpoint
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.forward import Forward
+from arc_engine.pretraining.guidance import Guide
 from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.optimiser import build_optimisers, learning_rate_factor, set_learning_rates
 from arc_engine.pretraining.recipe import Recipe
@@ -80,7 +81,7 @@ class Pretraining:
         factor = learning_rate_factor(settings, step=self.state.step, progress=progress)
         set_learning_rates(self.optimisers, settings, factor=factor)
         batches = [self.stream.next_batch(progress) for _ in range(self.recipe.gradient_accumulation)]
-        loss = self._backward(batches)
+        loss, guidance = self._backward(batches)
         weights = list(self.model.parameters())
         for one, gradient in zip(weights, summed_gradients(weights, accelerator=self._accelerator), strict=True):
             one.grad = gradient
@@ -95,19 +96,31 @@ class Pretraining:
             self.state, step=self.state.step + 1, tokens=tokens, elapsed_s=self.elapsed_s, stream=self.stream.state
         )
         if self.state.step % self.recipe.log_every_steps == 0:
-            self._log_step(loss, grad_norm, factor, progress)
+            self._log_step(loss, grad_norm, factor, progress, guidance=guidance)
 
-    def _backward(self, batches: Sequence[Batch]) -> float:
-        """The mean loss over all targets of the batches; leaves the gradients of this process's share of it."""
+    def _backward(self, batches: Sequence[Batch]) -> tuple[float, float]:
+        """The mean loss over all targets of the batches, and that of guidance.
+
+        Leaves the gradients of this process's share of both.
+        """
         num_targets = sum(batch.num_targets for batch in batches)
-        loss = torch.zeros((), device=self.device)
+        losses = torch.zeros(2, device=self.device)
         mine = slice(self._accelerator.process_index, None, self._accelerator.num_processes)
         for batch in batches[mine]:
-            share = batch_loss(self.model, batch.to(self.device), forward=self._forward)
-            share = share * (batch.num_targets / num_targets)
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
-        return float(self._accelerator.reduce(loss, reduction="sum").item())
+            shares = self._losses(batch.to(self.device)) * (batch.num_targets / num_targets)
+            shares.sum().backward()  # type: ignore[no-untyped-call]
+            losses += shares.detach()
+        loss, guidance = self._accelerator.reduce(losses, reduction="sum").tolist()
+        return loss, guidance
+
+    def _losses(self, batch: Batch) -> torch.Tensor:
+        """`[2]`: of the answers, and of guidance, 0 without."""
+        if self.recipe.guidance is None:
+            loss = batch_loss(self.model, batch, forward=self._forward)
+            return torch.stack((loss, torch.zeros_like(loss)))
+        guide = Guide(self.recipe.guidance, batch)
+        loss = batch_loss(self.model, batch, forward=self._forward, watch=guide.watch)
+        return torch.stack((loss, guide.loss()))
 
     def keep_up(self) -> None:
         """Writes the checkpoint and the validation that are due."""
@@ -153,7 +166,7 @@ class Pretraining:
         """Until all processes have come this far."""
         self._accelerator.wait_for_everyone()
 
-    def _log_step(self, loss: float, grad_norm: float, factor: float, progress: float) -> None:
+    def _log_step(self, loss: float, grad_norm: float, factor: float, progress: float, *, guidance: float) -> None:
         seconds = max(1e-9, self.state.elapsed_s - self._logged.elapsed_s)
         self._log(
             {
@@ -161,6 +174,7 @@ class Pretraining:
                 "step": self.state.step,
                 "tokens": self.state.tokens,
                 "loss": round(loss, 4),
+                **({} if self.recipe.guidance is None else {"guidance_loss": round(guidance, 4)}),
                 "grad_norm": round(grad_norm, 3),
                 "learning_rate_factor": round(factor, 4),
                 "tokens_per_s": round((self.state.tokens - self._logged.tokens) / seconds),

@@ -1,6 +1,7 @@
 """From a family to the pairs of one synthetic task."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -12,15 +13,29 @@ from arc_engine.tasks import Pair
 _RETRIES = 6
 
 
-def draw_pairs(family: Family, rng: Generator, *, size: SizeRange, num_pairs: int) -> tuple[Pair, ...]:
-    """`num_pairs` pairs of one rule of the family.
+@dataclass(frozen=True, slots=True)
+class SyntheticTask:
+    """A rule, and pairs of it."""
+
+    rule: Rule
+    pairs: tuple[Pair, ...]
+
+
+def draw_task(family: Family, rng: Generator, *, size: SizeRange, num_pairs: int) -> SyntheticTask:
+    """One rule of the family and `num_pairs` pairs of it.
 
     Pairs that show nothing (output equals input, input seen before) are drawn again a few times; a rule that does
     nothing on most inputs may still yield one.
     """
     rule = family.make(rng, size)
     seen: set[bytes] = set()
-    return tuple(_draw_pair(rule, rng, seen=seen, may_copy=family.level == 0) for _ in range(num_pairs))
+    pairs = tuple(_draw_pair(rule, rng, seen=seen, may_copy=family.level == 0) for _ in range(num_pairs))
+    return SyntheticTask(rule, pairs)
+
+
+def draw_pairs(family: Family, rng: Generator, *, size: SizeRange, num_pairs: int) -> tuple[Pair, ...]:
+    """The pairs of `draw_task`."""
+    return draw_task(family, rng, size=size, num_pairs=num_pairs).pairs
 
 
 def _draw_pair(rule: Rule, rng: Generator, *, seen: set[bytes], may_copy: bool) -> Pair:

@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
 from arc_engine.encoders import COORDINATE_TOKENS, CoordinateEncoder, parse_encoder
+from arc_engine.grids import MAX_SIDE, NUM_COLOURS
 from arc_engine.tokens import GRID_ENCODER_KEY
 
 SPECIAL_TOKENS: Final = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
@@ -21,6 +22,8 @@ VOCABULARY: Final = {token: number for number, token in enumerate((*SPECIAL_TOKE
 WITH_COORDINATES: Final = VOCABULARY | {
     token: number for number, token in enumerate(COORDINATE_TOKENS, start=len(VOCABULARY))
 }
+FIRST_CELL: Final = len(WITH_COORDINATES) - MAX_SIDE * NUM_COLOURS
+"""From here on, tokens that name a column and a colour."""
 _CHARACTER: Final = r"[\s\S]"
 _COORDINATES: Final = r"1:|\n(?:[2-9]|[12]\d|30):|[a-zA-D]\d"
 

@@ -19,7 +19,7 @@ from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
 from arc_engine.pretraining.corpus import Corpus, plain_tokens
 from arc_engine.pretraining.families import FAMILIES, Family
 from arc_engine.pretraining.recipe import Recipe, load_recipe
-from arc_engine.pretraining.synthetic import draw_pairs
+from arc_engine.pretraining.synthetic import draw_task
 from arc_engine.pretraining.tokenizer import build_tokenizer
 from arc_engine.pretraining.validation import UNSEEN_GROUP, held_out_tasks
 from arc_engine.tasks import Pair
@@ -91,9 +91,9 @@ def test_families_that_are_held_out_are_never_drawn(monkeypatch: pytest.MonkeyPa
 
     def watched(family: Family, *arguments: Any, **options: Any) -> Any:
         drawn.add(family.name)
-        return draw_pairs(family, *arguments, **options)
+        return draw_task(family, *arguments, **options)
 
-    monkeypatch.setattr("arc_engine.pretraining.corpus.draw_pairs", watched)
+    monkeypatch.setattr("arc_engine.pretraining.corpus.draw_task", watched)
     stages = [stage.model_copy(update={"level_weights": {0: 1.0, 1: 1.0}}) for stage in recipe.stages]
     corpus = Corpus(recipe.model_copy(update={"stages": stages}), TOKENIZER)
     rng = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_sequences_keep_to_their_stage(corpus: Corpus, progress: float) -> None:
     stage, _ = tiny_recipe().stage_at(progress)
     rng = np.random.default_rng(0)
     for _ in range(40):
-        prompt = corpus.sequence(rng, progress=progress)
+        prompt = corpus.sequence(rng, progress=progress).prompt
         assert len(prompt) <= stage.max_tokens
         assert max(prompt.answers) >= 1
         assert TOKENIZER.unk_token_id not in prompt.ids
