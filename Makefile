@@ -69,6 +69,7 @@ bench-pipeline: setup ## Measure request to submission, against scripts that fin
 	$(BIN)/python -m benchmarks.pipeline
 
 bench-pretraining: setup ## Train small base models, a variant of the recipe each (half an hour a variant and core)
+	$(BIN)/python -m benchmarks.one_skill
 	$(BIN)/python -m benchmarks.pretraining
 
 bench-quality: setup ## Measure how many evaluation tasks the bundled model answers, adapted and not (a night)

@@ -30,16 +30,19 @@ BASE: Final = Path(__file__).with_name("pretraining_base.yaml")
 Changes: TypeAlias = Mapping[str, Any]
 VARIANTS: Final[Mapping[str, Changes]] = {
     "base": {},
-    "row numbers": {"grid_encoder": "RowNumberEncoder(MinimalGridEncoder())"},
-    "coordinates": {"grid_encoder": "CoordinateEncoder()"},
-    "shape header": {"grid_encoder": "GridShapeEncoder(MinimalGridEncoder())"},
+    "no guidance": {"guidance": None},
+    "even beginning": {"beginning": {"query_key_gain": 1.0, "zero_outputs": False}},
+    # Only coordinates can be guided: these are to be compared with no guidance.
+    "plain digits": {"guidance": None, "grid_encoder": "MinimalGridEncoder()"},
+    "row numbers": {"guidance": None, "grid_encoder": "RowNumberEncoder(MinimalGridEncoder())"},
+    "shape header": {"guidance": None, "grid_encoder": "GridShapeEncoder(MinimalGridEncoder())"},
     "six heads": {"model": {"num_heads": 6}},
     "wide, 4 layers of 256": {"model": {"hidden_size": 256, "num_layers": 4, "intermediate_size": 672, "num_heads": 4}},
     "deep, 10 layers of 128": {
         "model": {"hidden_size": 128, "num_layers": 10, "intermediate_size": 384, "num_heads": 2}
     },
-    "half the rates": {"optimisation": {"muon_learning_rate": 0.0025, "adamw_learning_rate": 0.0005}},
-    "twice the rates": {"optimisation": {"muon_learning_rate": 0.01, "adamw_learning_rate": 0.002}},
+    "half the rates": {"optimisation": {"muon_learning_rate": 0.002, "adamw_learning_rate": 0.0015}},
+    "twice the rates": {"optimisation": {"muon_learning_rate": 0.008, "adamw_learning_rate": 0.006}},
     "no ARC tasks": {"arc_share": 0.0},
     "half ARC tasks": {"arc_share": 0.5},
     "batches of 4,800": {"batch_tokens": 4800},
@@ -88,9 +91,15 @@ def _trained(name: str, *, hours: float, work: Path) -> Row:
 def known_rows(file: Path, *, plan: Mapping[str, Any]) -> dict[str, Row]:
     """What `file` has of the same time, recipe and changes, whichever machine it is from."""
     document = read(file)
-    if document is None or document["plan"] != plan:
+    if document is None or not _is_same(document["plan"], plan):
         return {}
     return {row["variant"]: row for row in document["rows"] if row["changes"] == VARIANTS.get(row["variant"])}
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two plans ask for the same, though one be older than some of the recipe's fields."""
+    recipes = [Recipe.model_validate(plan["recipe"]) for plan in (one, other)]
+    return bool(one["hours"] == other["hours"] and recipes[0] == recipes[1])
 
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The parts of docs/benchmarks.md that `benchmarks.pretraining` measures."""
 
+from statistics import fmean
 from typing import Final
 
 from benchmarks.markdown import Part, Results, hardware, packages, percent, table
@@ -31,4 +32,30 @@ def _variants(measured: Results) -> str:
     return table(header, lines)
 
 
+def _one_skill_conditions(measured: Results) -> str:
+    seeds = len({row["seed"] for row in measured["rows"]})
+    sentences = [
+        f"`{measured['command']}`, {measured['date']}.",
+        f"{measured['tokens'] / 1e6:.1f} million tokens a run, {seeds} seeds a way, means of them; on one core each.",
+        f"{hardware(measured['machine'])}; {packages(measured['versions'])}.",
+    ]
+    return " ".join(sentences) + "\n"
+
+
+def _one_skill(measured: Results) -> str:
+    ways = {row["way"]: [other for other in measured["rows"] if other["way"] == row["way"]] for row in measured["rows"]}
+    eighths = range(1, 8, 2)
+    ends = [f"loss to {measured['tokens'] * (eighth + 1) / 8e6:.2g} M" for eighth in eighths]
+    lines = [
+        (
+            way,
+            *(f"{fmean(row['losses'][eighth] for row in rows):.2f}" for eighth in eighths),
+            percent(fmean(row["exact"] for row in rows)),
+        )
+        for way, rows in ways.items()
+    ]
+    return table(("way", *ends, "exact"), lines)
+
+
+ONE_SKILL_PARTS: Final[dict[str, Part]] = {"one-skill-conditions": _one_skill_conditions, "one-skill": _one_skill}
 PARTS: Final[dict[str, Part]] = {"pretraining-conditions": _conditions, "pretraining": _variants}

@@ -29,6 +29,7 @@ from benchmarks.results import (
     ADAPT_PROFILE,
     CALIBRATION,
     GROWTH,
+    ONE_SKILL,
     OVERHEAD,
     PIPELINE,
     PRETRAINING,
@@ -48,6 +49,7 @@ BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     GROWTH: growth_tables.PARTS,
     QUALITY: quality_tables.PARTS,
     PRETRAINING: pretraining_tables.PARTS,
+    ONE_SKILL: pretraining_tables.ONE_SKILL_PARTS,
 }
 """Where a benchmark's results are, and what writes its parts from them."""
 PART: Final = re.compile(

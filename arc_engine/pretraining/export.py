@@ -130,6 +130,14 @@ def _went_on(earlier: Sequence[Mapping[str, Any]]) -> str:
     return f" It went on with what earlier runs had learned: {', '.join(runs)}." if earlier else ""
 
 
+def _guided(guidance: Mapping[str, Any] | None) -> str:
+    if guidance is None:
+        return ""
+    layers = f"{guidance['reading_layer']} and {guidance['applying_layer']}"
+    shown = "was shown where the cells of synthetic outputs come from"
+    return f" Head {guidance['head']} of layers {layers}, counted from 0, {shown}."
+
+
 def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
     by_rate = sorted(report.groups.items(), key=lambda item: (-item[1][0] / item[1][1], item[0]))
     themes = "\n".join(
@@ -149,6 +157,7 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         million_tokens=f"{facts['tokens'] / 1e6:.1f}",
         seed=facts["recipe"]["seed"],
         went_on=_went_on(facts["earlier_runs"]),
+        guided=_guided(facts["recipe"]["guidance"]),
         grid_encoder=facts["recipe"]["grid_encoder"],
         num_tokens=facts["vocabulary"],
         tokens=TOKENS[has_coordinates(facts["recipe"]["grid_encoder"])],
