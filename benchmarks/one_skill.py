@@ -36,14 +36,15 @@ from benchmarks.results import ONE_SKILL, write
 Row: TypeAlias = dict[str, Any]
 MAX_SIDE: Final = 4
 NUM_ASKED: Final = 100
-GUIDED: Final = {"guidance": {"reading_layer": 1, "applying_layer": 3}}
+GUIDED: Final = {"guidance": {"reading_layer": 1, "applying_layer": 3, "recalling_layer": 4}}
 UNEVEN: Final = {"beginning": {"query_key_gain": 3.0, "zero_outputs": True}}
 WAYS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "half turn": ("half_turn", {}),
     "flip": ("flip", {}),
     "flip, uneven beginning": ("flip", UNEVEN),
-    "flip, guided": ("flip", GUIDED),
-    "flip, both": ("flip", GUIDED | UNEVEN),
+    "flip, uneven and guided": ("flip", GUIDED | UNEVEN),
+    "recolouring, uneven beginning": ("recolour_map", UNEVEN),
+    "recolouring, uneven and guided": ("recolour_map", GUIDED | UNEVEN),
 }
 """The family that is learned, and what differs in the recipe."""
 
@@ -121,7 +122,7 @@ def _exact(run: Pretraining, family: str) -> float:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--tokens", type=int, default=320_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, of one thread each")
     parser.add_argument("--out", type=Path, default=ONE_SKILL)

@@ -83,11 +83,19 @@ class Guidance(_Strict):
     """Looks there from the cell's own token: what the rule did."""
     applying_layer: Annotated[int, Field(ge=0)] = 3
     """Looks there from the token before the cell's: what the rule will do."""
+    recalling_layer: Annotated[int, Field(ge=0)] | None = None
+    """Looks from there at cells of earlier outputs that have the cell's colour, and come from its origin's colour."""
     head: Annotated[int, Field(ge=0)] = 0
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Of its loss, a sum over cells, beside that of answers."""
     max_cells: int = 64
     """Larger inputs are not traced, for which a rule is applied once per cell."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those of the heads that are guided."""
+        recalling = () if self.recalling_layer is None else (self.recalling_layer,)
+        return (self.reading_layer, self.applying_layer, *recalling)
 
 
 class Held(_Strict):
@@ -168,7 +176,7 @@ class Recipe(_Strict):
         if self.guidance is not None:
             if not isinstance(parse_encoder(self.grid_encoder), CoordinateEncoder):
                 raise ValueError("guidance: needs grid_encoder: CoordinateEncoder()")
-            if max(self.guidance.reading_layer, self.guidance.applying_layer) >= self.model.num_layers:
+            if max(self.guidance.layers) >= self.model.num_layers:
                 raise ValueError(f"guidance: the model's layers are 0 to {self.model.num_layers - 1}")
             if self.guidance.head >= self.model.num_heads:
                 raise ValueError(f"guidance: the model's heads are 0 to {self.model.num_heads - 1}")

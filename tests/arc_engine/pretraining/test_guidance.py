@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from transformers import LlamaForCausalLM
 
 from arc_engine.grids import grid_from_array
-from arc_engine.pretraining.batches import IGNORED, BatchStream
+from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
 from arc_engine.pretraining.coordinates import settle_coordinates
 from arc_engine.pretraining.corpus import Corpus, TracedPrompt
 from arc_engine.pretraining.forward import Forward
@@ -128,6 +128,22 @@ def test_loss_is_that_of_the_attention_which_transformers_computes() -> None:
                     expected -= applying[cell - 1, origin].item()
         start += length
     assert guide.loss().item() == pytest.approx(0.5 * expected / batch.num_targets, rel=1e-4)
+
+
+def test_cells_are_recalled_that_had_the_same_colours() -> None:
+    recipe = guided(guidance={"recalling_layer": 1}, families=("recolour_map",))
+    assert recipe.guidance is not None
+    corpus = Corpus(recipe, TOKENIZER, arc_tasks=())
+    pairs = [Pair(((1, 2, 1),), ((3, 4, 3),)), Pair(((1, 5),), ((3, 6),)), Pair(((2, 5), (1, 1)), ((4, 6), (7, 3)))]
+    apply = [np.array(origins) for origins in ([[0, 1, 2]], [[0, 1]], [[0, 1], [2, 3]])]
+    prompt = corpus.tokens_of(pairs)
+    other = corpus.tokens_of(pairs[:2])
+    both = [links(prompt, pairs, apply, view=View()), links(other, pairs[:2], apply[:2], view=View())]
+    batch = collate([prompt, other], links=both)
+    cells = batch.links[:, 0].tolist()
+    found = [[cells.index(place) for place in np.flatnonzero(row)] for row in Guide(recipe.guidance, batch)._alike()]
+    # The outputs are 3 4 3, 3 6 and 4 6 7 3; then 3 4 3 and 3 6 again, of another sequence.
+    assert found == [[], [], [0], [0, 2], [], [1], [4], [], [0, 2, 3], [], [], [9], [9, 11], []]
 
 
 def test_heads_learn_to_look_there(tmp_path: Any) -> None:
