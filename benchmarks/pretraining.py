@@ -37,7 +37,10 @@ VARIANTS: Final[Mapping[str, Changes]] = {
     "row numbers": {"guidance": None, "grid_encoder": "RowNumberEncoder(MinimalGridEncoder())"},
     "shape header": {"guidance": None, "grid_encoder": "GridShapeEncoder(MinimalGridEncoder())"},
     "six heads": {"model": {"num_heads": 6}},
-    "wide, 4 layers of 256": {"model": {"hidden_size": 256, "num_layers": 4, "intermediate_size": 672, "num_heads": 4}},
+    "wide, 4 layers of 256": {
+        "model": {"hidden_size": 256, "num_layers": 4, "intermediate_size": 672, "num_heads": 4},
+        "guidance": {"applying_layer": 2, "recalling_layer": 3},
+    },
     "deep, 10 layers of 128": {
         "model": {"hidden_size": 128, "num_layers": 10, "intermediate_size": 384, "num_heads": 2}
     },

@@ -60,12 +60,14 @@ class Guide:
         return found
 
     def _colours(self, cells: Tensor) -> Tensor:
-        return (self.batch.ids[0, cells] - FIRST_CELL) % NUM_COLOURS
+        of_cells: Tensor = (self.batch.ids[0, cells] - FIRST_CELL) % NUM_COLOURS
+        return of_cells
 
     def _loss(self, query: Tensor, key: Tensor, *, at: Tensor, sought: Tensor) -> Tensor:
         """Of the attention from the tokens `at`, what does not go to any of the `[at, tokens]` that are sought."""
         scores = (query[at] @ key.T).float() * query.shape[-1] ** -0.5
         tokens = torch.arange(len(key), device=key.device)
         is_seen = (tokens >= self.batch.starts[at][:, None]) & (tokens <= at[:, None])
-        to_all = scores.masked_fill(~is_seen, -torch.inf).logsumexp(dim=1)
-        return (to_all - scores.masked_fill(~sought, -torch.inf).logsumexp(dim=1)).sum()
+        to_all, to_sought = (scores.masked_fill(~mask, -torch.inf).logsumexp(dim=1) for mask in (is_seen, sought))
+        missed: Tensor = (to_all - to_sought).sum()
+        return missed

@@ -180,7 +180,7 @@ ONLY = {"name": "only", "until": 1.0, "max_side": 3, "level_weights": {0: 1}, "m
 def test_a_stage_may_draw_from_named_families_alone() -> None:
     recipe = tiny_recipe(stages=[ONLY | {"level_weights": {}, "families": ["copy", "rotate"]}])
     corpus, rng = Corpus(recipe, TOKENIZER), np.random.default_rng(0)
-    pairs = [pair for _ in range(40) for pair in corpus._synthetic_pairs(rng, recipe.stages[0])]
+    pairs = [pair for _ in range(40) for pair in corpus._synthetic_task(rng, recipe.stages[0]).pairs]
     turned = [[np.rot90(pair.input, turns).tolist() for turns in range(4)] for pair in pairs]
     assert all(list(map(list, pair.output)) in found for pair, found in zip(pairs, turned, strict=True))
     assert {pair.input == pair.output for pair in pairs} == {True, False}

@@ -1,5 +1,7 @@
 """Where cells come from, which tokens those are, and the loss of looking elsewhere."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from arc_engine.pretraining.guidance import Guide
 from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.origins import NOWHERE, links, origins
 from arc_engine.pretraining.recipe import Recipe
-from arc_engine.pretraining.run import Pretraining
+from arc_engine.pretraining.run import LOG_NAME, Pretraining
 from arc_engine.pretraining.tokenizer import FIRST_CELL, build_tokenizer
 from arc_engine.tasks import Pair
 from arc_engine.tokens import TokenizedPrompt
@@ -146,14 +148,26 @@ def test_cells_are_recalled_that_had_the_same_colours() -> None:
     assert found == [[], [], [0], [0, 2], [], [1], [4], [], [0, 2, 3], [], [], [9], [9, 11], []]
 
 
-def test_heads_learn_to_look_there(tmp_path: Any) -> None:
+def test_heads_learn_to_look_there(tmp_path: Path) -> None:
     recipe = guided(families=("copy",), optimisation={"muon_learning_rate": 0.03, "adamw_learning_rate": 0.01})
     run = Pretraining(recipe, out_dir=tmp_path)
     while run.state.step < 60:
         run.step(0.0)
-    lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    found = [float(line.split('"guidance_loss": ')[1].split(",")[0]) for line in lines]
+    found = [json.loads(line)["guidance_loss"] for line in (tmp_path / LOG_NAME).read_text().splitlines()]
     assert np.mean(found[-5:]) < 0.7 * np.mean(found[:5])
+
+
+def test_batches_of_a_step_count_by_their_targets(tmp_path: Path) -> None:
+    recipe = guided(guidance={"recalling_layer": 1}, gradient_accumulation=3)
+    run = Pretraining(recipe, out_dir=tmp_path)
+    stream = BatchStream(run.corpus, recipe)
+    batches = [stream.next_batch(0.0) for _ in range(3)]
+    apart = [run._losses(batch)[1].item() * batch.num_targets for batch in batches]
+    run.step(0.0)
+    [record] = map(json.loads, (tmp_path / LOG_NAME).read_text().splitlines())
+    expected = sum(apart) / sum(batch.num_targets for batch in batches)
+    assert record["guidance_loss"] == pytest.approx(expected, abs=1e-4)
+    assert len({batch.num_targets for batch in batches}) > 1
 
 
 def test_a_batch_without_links_has_no_such_loss() -> None:
