@@ -36,7 +36,7 @@ def _one_skill_conditions(measured: Results) -> str:
     seeds = len({row["seed"] for row in measured["rows"]})
     sentences = [
         f"`{measured['command']}`, {measured['date']}.",
-        f"{measured['tokens'] / 1e6:.1f} million tokens a run, {seeds} seeds a way, means of them; on one core each.",
+        f"{measured['tokens'] / 1e6:.2g} million tokens a run, {seeds} seeds a way, means of them; on one core each.",
         f"{hardware(measured['machine'])}; {packages(measured['versions'])}.",
     ]
     return " ".join(sentences) + "\n"
