@@ -44,8 +44,8 @@ VARIANTS: Final[Mapping[str, Changes]] = {
     "deep, 10 layers of 128": {
         "model": {"hidden_size": 128, "num_layers": 10, "intermediate_size": 384, "num_heads": 2}
     },
-    "half the rates": {"optimisation": {"muon_learning_rate": 0.002, "adamw_learning_rate": 0.0015}},
-    "twice the rates": {"optimisation": {"muon_learning_rate": 0.008, "adamw_learning_rate": 0.006}},
+    "half the rates": {"optimisation": {"muon_learning_rate": 0.00125, "adamw_learning_rate": 0.0015}},
+    "twice the rates": {"optimisation": {"muon_learning_rate": 0.005, "adamw_learning_rate": 0.006}},
     "no ARC tasks": {"arc_share": 0.0},
     "half ARC tasks": {"arc_share": 0.5},
     "batches of 4,800": {"batch_tokens": 4800},

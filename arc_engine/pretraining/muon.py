@@ -18,9 +18,9 @@ _EPS: Final = 1e-7
 class StackedMuon(Optimizer):
     """The update of `torch.optim.Muon` without weight decay: the orthogonalised Nesterov momentum of every matrix.
 
-    torch's orthogonalises one matrix after the other, and every process all of them. For a small model on a processor
-    that takes as long as a batch of a thousand tokens; here matrices of one shape are one batched product, and the
-    processes share them.
+    torch's orthogonalises one matrix after the other, and every process all of them, which takes a small model on a
+    processor about as long as a small batch. Here matrices of one shape are one batched product, and processes share
+    them.
     """
 
     def __init__(
