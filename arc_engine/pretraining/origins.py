@@ -21,7 +21,7 @@ def origins(apply: Callable[[GridArray], GridArray], before: GridArray) -> Place
     """`[rows, columns]` of the output: the one input cell, row by row from 0, on whose colour its colour depends.
 
     `NOWHERE` for what depends on no cell, or on several. Found by recolouring the input's cells in turn; where that
-    changes the shape of the output it says nothing.
+    changes the shape of the output, or makes an input that the rule is not for, it says nothing.
     """
     after = apply(before.copy())
     found, num_found = np.full(after.shape, NOWHERE, dtype=np.int64), np.zeros(after.shape, dtype=np.int64)
@@ -29,7 +29,10 @@ def origins(apply: Callable[[GridArray], GridArray], before: GridArray) -> Place
         recoloured = before.copy()
         # By another distance from cell to cell, so that neighbours that were alike do not stay alike.
         recoloured.flat[place] = (recoloured.flat[place] + 1 + place % (NUM_COLOURS - 2)) % NUM_COLOURS
-        changed = apply(recoloured)
+        try:
+            changed = apply(recoloured)
+        except (ValueError, IndexError):  # the largest object of none
+            continue
         if changed.shape == after.shape:
             is_other = changed != after
             found[is_other] = place

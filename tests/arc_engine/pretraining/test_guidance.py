@@ -63,8 +63,19 @@ def output_cells(prompt: TokenizedPrompt) -> list[int]:
         (lambda grid: np.pad(grid[:1, :1], 1), [[NOWHERE] * 3, [NOWHERE, 0, NOWHERE], [NOWHERE] * 3]),
         (lambda grid: (grid[:1] + grid[1:]) % 10, [[NOWHERE] * 3]),
         (lambda grid: grid[:, : 1 + grid[0, 0] % 2], [[NOWHERE, 1], [3, 4]]),
+        (lambda grid: grid[int(np.flatnonzero(grid[:, 0] == 1)[0])][None], [[NOWHERE, 1, 2]]),
     ],
-    ids=["copy", "flip", "transpose", "tile", "recolour", "border", "two cells each", "shape by the first cell"],
+    ids=[
+        "copy",
+        "flip",
+        "transpose",
+        "tile",
+        "recolour",
+        "border",
+        "two cells each",
+        "shape by the first cell",
+        "not for all",
+    ],
 )
 def test_origins_of(apply: Any, expected: list[list[int]]) -> None:
     before = GRID.copy()
