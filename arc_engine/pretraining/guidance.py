@@ -64,10 +64,21 @@ class Guide:
         return of_cells
 
     def _loss(self, query: Tensor, key: Tensor, *, at: Tensor, sought: Tensor) -> Tensor:
-        """Of the attention from the tokens `at`, what does not go to any of the `[at, tokens]` that are sought."""
-        scores = (query[at] @ key.T).float() * query.shape[-1] ** -0.5
-        tokens = torch.arange(len(key), device=key.device)
-        is_seen = (tokens >= self.batch.starts[at][:, None]) & (tokens <= at[:, None])
-        to_all, to_sought = (scores.masked_fill(~mask, -torch.inf).logsumexp(dim=1) for mask in (is_seen, sought))
-        missed: Tensor = (to_all - to_sought).sum()
-        return missed
+        """Of the attention from the tokens `at`, in order, what goes to none of the `[at, tokens]` that are sought.
+
+        Sequence by sequence: scores between sequences would be most of the work.
+        """
+        ends = torch.tensor(self.batch.lengths).cumsum(0)
+        rows = torch.diff(
+            torch.searchsorted(at.cpu().contiguous(), ends), prepend=torch.zeros(1, dtype=torch.int64)
+        ).tolist()
+        keys_of = torch.split(key, list(self.batch.lengths))
+        parts = zip(keys_of, torch.split(at, rows), torch.split(sought, rows), ends.tolist(), strict=True)
+        missed = [query.new_zeros((), dtype=torch.float32)]
+        for keys, places, wanted, end in parts:
+            scores = (query[places] @ keys.T).float() * query.shape[-1] ** -0.5
+            tokens = torch.arange(end - len(keys), end, device=key.device)
+            masks = tokens <= places[:, None], wanted[:, end - len(keys) : end]
+            to_all, to_sought = (scores.masked_fill(~mask, -torch.inf).logsumexp(dim=1) for mask in masks)
+            missed.append((to_all - to_sought).sum())
+        return torch.stack(missed).sum()
