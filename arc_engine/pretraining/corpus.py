@@ -75,7 +75,9 @@ class Corpus:
             task = None if rng.random() < arc_share else self._synthetic_task(rng, stage)
             pairs = self._arc_pairs(rng, stage) if task is None else task.pairs
             view = self._view(rng, num_pairs=len(pairs))
-            prompt = _cut(self.tokens_of([view.apply_pair(pair) for pair in pairs]), max_tokens=stage.max_tokens)
+            prompt = _whole_pairs(
+                self.tokens_of([view.apply_pair(pair) for pair in pairs]), max_tokens=stage.max_tokens
+            )
             if prompt.answers[-1] >= MIN_PAIRS - 1:
                 return TracedPrompt(prompt, NO_LINKS if task is None else self._links(prompt, task, view))
 
@@ -130,7 +132,7 @@ class Corpus:
         return 1 + sum(sorted(self._length(pair) for pair in task.pairs)[: MIN_PAIRS + 1])
 
 
-def _cut(prompt: TokenizedPrompt, *, max_tokens: int) -> TokenizedPrompt:
+def _whole_pairs(prompt: TokenizedPrompt, *, max_tokens: int) -> TokenizedPrompt:
     """As many whole pairs, from the first on, as have at most `max_tokens` with what precedes them."""
     if len(prompt) <= max_tokens:
         return prompt
