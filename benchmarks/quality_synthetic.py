@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 
@@ -20,25 +21,19 @@ MAX_SIDES: Final = (4, 7)
 
 
 def unseen_families(model: Path) -> frozenset[str]:
-    """Those that the model's own `training.json` names as held out; none without one."""
-    facts = model / "training.json"
-    if not facts.exists():
-        return frozenset()
-    return frozenset(json.loads(facts.read_text(encoding="utf-8")).get("unseen_families", ()))
+    """Those that the model's own `training.json` does not name as trained on; none where it names none."""
+    file = model / "training.json"
+    facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return frozenset(FAMILIES).difference(facts.get("trained_families", FAMILIES))
 
 
 def synthetic_tasks(families: frozenset[str]) -> dict[str, TaskJson]:
     """Tasks by family and size, smallest first: the last pair is the question."""
-    return {
-        f"{name}-{max_side}": _task(name, max_side=max_side, place=place)
-        for max_side in MAX_SIDES
-        for place, name in enumerate(sorted(FAMILIES))
-        if name in families
-    }
+    return {f"{name}-{max_side}": _task(name, max_side=max_side) for max_side in MAX_SIDES for name in sorted(families)}
 
 
-def _task(name: str, *, max_side: int, place: int) -> TaskJson:
-    rng = np.random.default_rng([SEED, max_side, place])
+def _task(name: str, *, max_side: int) -> TaskJson:
+    rng = np.random.default_rng([SEED, max_side, crc32(name.encode())])  # whatever families there are besides
     *shown, asked = draw_pairs(FAMILIES[name], rng, size=SizeRange(MIN_SIDE, max_side), num_pairs=NUM_PAIRS)
     return {"train": [_json(pair) for pair in shown], "test": [_json(asked)]}
 

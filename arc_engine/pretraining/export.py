@@ -37,6 +37,7 @@ TOKENS: Final = {
     False: "one per character (digits, line end, printable ASCII)",
     True: "one per cell, which names its column and its colour, one per row, and one per character of other text",
 }
+_OF_EARLIER_RUNS: Final = ("name", "steps", "tokens", "hours", "trained_families", "recipe")
 _EXAMPLE: Final = ((0, 1, 2), (3, 4, 5))
 
 
@@ -91,15 +92,16 @@ def _rounded(model: LlamaForCausalLM) -> LlamaForCausalLM:
 def _facts(
     recipe: Recipe, *, checkpoint: Path, model: LlamaForCausalLM, corpus: Corpus, report: Report
 ) -> dict[str, Any]:
-    state = read_state(checkpoint)
+    state, earlier = read_state(checkpoint), _earlier_runs(recipe)
+    trained = {*FAMILIES.keys()} - {*recipe.held_out.families}
     return {
         "name": recipe.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": state.step,
         "tokens": state.tokens,
         "hours": round(state.elapsed_s / 3600, 3),
-        "earlier_runs": _earlier_runs(recipe),
-        "families": len(FAMILIES),
+        "earlier_runs": earlier,
+        "trained_families": sorted(trained.union(*(run["trained_families"] or () for run in earlier))),
         "unseen_families": list(recipe.held_out.families),
         "vocabulary": len(vocabulary(recipe.grid_encoder)),
         "arc_training_tasks": len(corpus.arc_tasks),
@@ -121,7 +123,7 @@ def _earlier_runs(recipe: Recipe) -> list[dict[str, Any]]:
     folder = resolve(recipe.start_from)
     file = folder / FACTS_NAME
     last: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    known = {name: last.get(name) for name in ("name", "steps", "tokens", "hours", "recipe")}
+    known = {name: last.get(name) for name in _OF_EARLIER_RUNS}
     return [*last.get("earlier_runs", []), known | {"weights": hash_folder(folder)["model.safetensors"]}]
 
 
@@ -168,7 +170,7 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         arc_splits=ARC_SPLITS[facts["recipe"]["arc_agi_2"]],
         arc_solved=arc_solved,
         arc_asked=arc_asked,
-        trained_families=facts["families"] - len(facts["unseen_families"]),
+        num_families=len(facts["trained_families"]),
         unseen_families=", ".join(facts["unseen_families"]) or "none",
         unseen_solved=unseen_solved,
         unseen_asked=unseen_asked,

@@ -48,9 +48,11 @@ def test_a_task_that_does_not_fit_counts_as_wrong(plan, tmp_path, monkeypatch):
 
 def test_synthetic_tasks_are_apart_by_what_the_model_has_seen(tmp_path):
     assert unseen_families(tmp_path) == frozenset()
-    (tmp_path / "training.json").write_text(json.dumps({"unseen_families": ["flip", "roll"]}))
+    trained = sorted(FAMILIES.keys() - {"flip", "roll"})
+    (tmp_path / "training.json").write_text(json.dumps({"trained_families": trained}))
     unseen = unseen_families(tmp_path)
     tasks = synthetic_tasks(unseen)
+    assert unseen == {"flip", "roll"}
     assert list(tasks) == ["flip-4", "roll-4", "flip-7", "roll-7"]
     assert tasks == synthetic_tasks(unseen)
     for task in tasks.values():

@@ -232,10 +232,11 @@ def test_a_run_goes_on_with_a_model_and_its_card_tells(finished: Path, tmp_path:
     assert (earlier["name"], earlier["steps"], earlier["recipe"]["seed"]) == ("tiny", 30, 3)
     assert earlier["weights"] == hash_folder(first)["model.safetensors"]
     assert "earlier runs had learned: tiny (30 steps" in (tmp_path / "second/README.md").read_text()
-    third = tiny_recipe(seed=5, max_steps=1, start_from=str(tmp_path / "second"))
+    third = tiny_recipe(seed=5, max_steps=1, start_from=str(tmp_path / "second"), held_out={"families": ["flip"]})
     pretrain(third, out_dir=tmp_path / "third")
     facts = export(third, run_dir=tmp_path / "third", out_dir=tmp_path / "out").facts
     assert [run["steps"] for run in facts["earlier_runs"]] == [30, 2]
+    assert "flip" in facts["trained_families"], "what an earlier run was trained on is not unseen"
 
 
 def test_a_model_of_another_shape_or_encoder_is_not_gone_on_with(finished: Path, tmp_path: Path) -> None:
