@@ -171,6 +171,7 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         arc_solved=arc_solved,
         arc_asked=arc_asked,
         num_families=len(facts["trained_families"]),
+        theme_names=", ".join(sorted({FAMILIES[name].theme for name in facts["trained_families"]})),
         unseen_families=", ".join(facts["unseen_families"]) or "none",
         unseen_solved=unseen_solved,
         unseen_asked=unseen_asked,

@@ -7,7 +7,11 @@ from arc_engine.pretraining.families import (
     composing,
     cropping,
     geometry,
+    legends,
+    objects,
     painting,
+    panels,
+    stamping,
     tiling,
 )
 from arc_engine.pretraining.families.registry import FAMILIES, Family, Rule, SizeRange, family
@@ -24,6 +28,10 @@ __all__ = [
     "cropping",
     "family",
     "geometry",
+    "legends",
+    "objects",
     "painting",
+    "panels",
+    "stamping",
     "tiling",
 ]

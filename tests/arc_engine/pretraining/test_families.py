@@ -1,5 +1,7 @@
 """Every family, over its whole parameter space: valid grids, a pure rule, decided by its seed."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,8 +53,46 @@ def test_pairs_follow_from_the_seed(name: str) -> None:
         assert parse_grid(pair.output)
 
 
+DRAW_ON_BACKGROUND = """box_between_corners box_objects complete_squares connect cross_out fill_box fill_enclosed
+    fill_marked_rows line_to_edge outline paint_background_alternate paint_behind recolour_background shoot
+    shoot_diagonally shoot_until_wall spread_panel stamp stamp_by_colour union_with_mirror"""
+ONLY_ERASE = "keep_by_trait keep_colour"
+ONLY_RECOLOUR = """paint_all paint_by_rank paint_by_trait paint_corners paint_objects_by_size recolour_alternate
+    recolour_commonest recolour_map"""
+ONLY_MOVE = """flip flip_marked_rows gravity move_to_anchor roll rotate shear slide_to_wall sort_bars
+    sort_lines_by_filling swap_halves transpose turn_by_colour turn_inside"""
+TAKE_A_PART = """crop_frame crop_half crop_odd_colour crop_to_content cut_at_marker fullest_panel odd_panel
+    panel_at_place take_line trim untile"""
+
+
+def is_part(part: GridArray, whole: GridArray) -> bool:
+    windows = np.lib.stride_tricks.sliding_window_view(whole, part.shape)
+    return bool((windows == part).all(axis=(2, 3)).any())
+
+
+HOLDS: dict[str, tuple[str, Callable[[GridArray, GridArray], bool]]] = {
+    "draws on background": (DRAW_ON_BACKGROUND, lambda before, after: bool((after == before)[before > 0].all())),
+    "erases": (ONLY_ERASE, lambda before, after: bool(((after == before) | (after == 0)).all())),
+    "recolours": (ONLY_RECOLOUR, lambda before, after: bool(((after > 0) == (before > 0)).all())),
+    "moves": (ONLY_MOVE, lambda before, after: sorted(before.ravel()) == sorted(after.ravel())),
+    "takes a part": (TAKE_A_PART, lambda before, after: is_part(after, before)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for kind, (names, _) in HOLDS.items() for name in names.split()]
+)
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, size=SIZES)
+def test_rule_does_only_what_its_kind_does(name: str, kind: str, seed: int, size: SizeRange) -> None:
+    rng = np.random.default_rng(seed)
+    rule = FAMILIES[name].make(rng, size)
+    before = rule.draw(rng)
+    assert HOLDS[kind][1](before, rule.apply(before.copy()))
+
+
 def test_there_is_room_to_learn() -> None:
-    assert len(FAMILIES) >= 60
+    assert len(FAMILIES) >= 110
     assert {found.level for found in FAMILIES.values()} == {0, 1, 2, 3}
 
 
@@ -80,6 +120,7 @@ def test_most_pairs_show_something() -> None:
         ("crop_to_content", [[0, 0, 0], [0, 1, 2], [0, 0, 3]], [[1, 2], [0, 3]]),
         ("drop_repeated_lines", [[1, 1, 2], [1, 1, 2], [3, 3, 3]], [[1, 2], [3, 3]]),
         ("fill_with_commonest", [[1, 2], [2, 0]], [[2, 2], [2, 2]]),
+        ("recolour_by_legend", [[1, 2, 0, 1, 0], [3, 4, 0, 3, 1]], [[2, 0], [4, 2]]),
         ("upscale_by_colours", [[1, 2]], [[1, 1, 2, 2], [1, 1, 2, 2]]),
     ],
 )
