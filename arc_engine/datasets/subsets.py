@@ -56,7 +56,7 @@ def _in_turn(task_ids: Iterable[str], *, tasks: Mapping[str, TaskJson], subset: 
 
 
 def prompt_length(task_json: TaskJson) -> int:
-    """Characters of the task's longest compact prompt; `arc-mini` reads one token per character."""
+    """Characters of the task's longest compact prompt, about as many as `arc-mini` reads tokens."""
     task, _ = parse_task(task_json)
     prompts = (render(task.train, query=query, encoder=MinimalGridEncoder()) for query in task.test)
     return max(sum(len(segment.text) for segment in prompt) for prompt in prompts)

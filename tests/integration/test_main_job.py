@@ -17,11 +17,10 @@ import pytest
 
 from arc_engine.base_models.reading import read_base
 from arc_engine.base_models.sources import resolve
-from arc_engine.encoders import MinimalGridEncoder
 from arc_engine.grids import parse_grid
 from arc_engine.prompts import render
 from arc_engine.tasks import parse_task
-from arc_engine.tokens import tokenize
+from arc_engine.tokens import encoder_for, tokenize
 from arcadapt import Client
 from jobs.states import Status
 from tests.fixtures.stack import RunningService
@@ -106,7 +105,7 @@ def test_the_downloaded_adapter_gives_plain_peft_the_workers_own_probabilities(c
     base = resolve("bundled:arc-mini")
     tokenizer = read_base(base).tokenizer
     task, _ = parse_task(constant)
-    encoder = MinimalGridEncoder()
+    encoder = encoder_for(None, tokenizer)
     prompt = tokenize(render(task.train, query=task.test[0], encoder=encoder), tokenizer).ids
     text = encoder.encode(parse_grid(candidate.grid))
     answer = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
