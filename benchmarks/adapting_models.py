@@ -74,7 +74,7 @@ SHAPES: Final[dict[str, tuple[Any, dict[str, Any]]]] = {
     ),
 }
 """As published, in transformers' own terms."""
-TRIMMED_VOCABULARY: Final = 128
+TRIMMED_VOCABULARY: Final = 512
 
 
 def load(model: str, *, device: str, full_vocabulary: bool = False) -> LoadedBase:
