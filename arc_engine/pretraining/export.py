@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
+from textwrap import fill, indent
 from typing import Any, Final
 
 import torch
@@ -33,7 +34,7 @@ ARC_SPLITS: Final = {
 }
 
 
-TOKENS: Final = {
+_TOKEN_KINDS: Final = {
     False: "one per character (digits, line end, printable ASCII)",
     True: "one per cell, which names its column and its colour, one per row, and one per character of other text",
 }
@@ -162,7 +163,7 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         guided=_guided(facts["recipe"]["guidance"]),
         grid_encoder=facts["recipe"]["grid_encoder"],
         num_tokens=facts["vocabulary"],
-        tokens=TOKENS[has_coordinates(facts["recipe"]["grid_encoder"])],
+        token_kinds=_TOKEN_KINDS[has_coordinates(facts["recipe"]["grid_encoder"])],
         example=parse_encoder(facts["recipe"]["grid_encoder"]).encode(_EXAMPLE),
         stages="\n".join(f"| {s['name']} | {s['until']:.0%} | {s['max_side']} | {s['max_tokens']} |" for s in stages),
         themes=themes,
@@ -171,7 +172,9 @@ def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:
         arc_solved=arc_solved,
         arc_asked=arc_asked,
         num_families=len(facts["trained_families"]),
-        theme_names=", ".join(sorted({FAMILIES[name].theme for name in facts["trained_families"]})),
+        theme_names=indent(
+            fill(", ".join(sorted({FAMILIES[name].theme for name in facts["trained_families"]})), 110), "  "
+        ),
         unseen_families=", ".join(facts["unseen_families"]) or "none",
         unseen_solved=unseen_solved,
         unseen_asked=unseen_asked,

@@ -217,6 +217,7 @@ def test_export_is_a_plain_model_folder(finished: Path, tmp_path: Path) -> None:
     card = (tmp_path / "README.md").read_text()
     assert "Measured on a Tuesday." in card
     assert "$" not in card
+    assert f"30 steps, {facts['tokens']} tokens" in card
     assert exported.facts["parameters"] == model.num_parameters()
 
 
