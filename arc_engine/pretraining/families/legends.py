@@ -122,7 +122,7 @@ def turn_by_colour(rng: Generator, size: SizeRange) -> Rule:
         return np.where(grid > 0, rng.choice(known), 0).astype(np.uint8)
 
     def apply(grid: GridArray) -> GridArray:
-        kind = dict(zip(known, kinds, strict=True)).get(int(grid.max()), 0)
+        kind = int(dict(zip(known, kinds, strict=True)).get(int(grid.max()), 0))
         return [grid, np.fliplr(grid), np.flipud(grid), np.rot90(grid, 2)][kind]
 
     return Rule(draw, apply)
@@ -170,7 +170,7 @@ def mirrored_or_not(rng: Generator, size: SizeRange) -> Rule:
 
     def draw(rng: Generator) -> GridArray:
         half = inner(rng)
-        whole = np.concatenate([half, np.flip(half, axis)], axis)
+        whole: GridArray = np.concatenate([half, np.flip(half, axis)], axis)
         if coin(rng):
             y, x = (int(rng.integers(side)) for side in whole.shape)
             whole[y, x] = 0 if whole[y, x] else colour(rng)
@@ -237,7 +237,8 @@ def _rings(paints: GridArray) -> GridArray:
     """`[2n, 2n]` for n colours, the first one outermost."""
     depth = len(paints)
     distance = np.minimum(np.arange(2 * depth), np.arange(2 * depth)[::-1])
-    return paints[np.minimum(distance[:, None], distance[None, :])]
+    rings: GridArray = paints[np.minimum(distance[:, None], distance[None, :])]
+    return rings
 
 
 @family(theme="patterns", level=2)

@@ -23,7 +23,7 @@ def touches_edge(mask: Mask) -> bool:
 def is_wide(mask: Mask) -> bool:
     """Wider than high."""
     body = mask[bounding_box(mask)]
-    return body.shape[1] > body.shape[0]
+    return bool(body.shape[1] > body.shape[0])
 
 
 def has_hole(mask: Mask) -> bool:
