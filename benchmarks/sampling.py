@@ -6,8 +6,8 @@ Every task is adapted to once with the default settings; every sampler then answ
 judges the same samples. Writes `benchmarks/results/sampling.json`, from which `python -m benchmarks.tables` makes the
 tables of docs/benchmarks.md, and `python -m benchmarks.calibration` the coefficients of the confidences.
 
-The tasks are those of the ARC-AGI-1 evaluation split with the shortest prompts, without 50a16a69, of which arc-mini's
-pretraining saw two pairs. What is done stays in the work folder: interrupted, the same command goes on.
+The tasks are those of the ARC-AGI-1 evaluation split with the shortest prompts, without 50a16a69, of which the first
+arc-mini's pretraining saw two pairs. What is done stays in the work folder: interrupted, the same command goes on.
 """
 
 import argparse
