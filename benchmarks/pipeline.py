@@ -10,8 +10,8 @@ sequences for the same steps, and answer the same prompts. Writes `benchmarks/re
 `python -m benchmarks.tables` makes the tables of docs/benchmarks.md.
 
 The tasks are those of the ARC-AGI-1 evaluation split with the shortest prompts, without 50a16a69, of which the first
-arc-mini's pretraining saw two pairs. What is done stays in the work folder: interrupted, the same command goes on. The ways take
-turns, and before anything is measured the scripts run once, so that what is imported is on a warm disk.
+arc-mini's pretraining saw two pairs. What is done stays in the work folder: interrupted, the same command goes on. The
+ways take turns, and before anything is measured the scripts run once, so that what is imported is on a warm disk.
 """
 
 import argparse
