@@ -13,7 +13,7 @@ from arc_engine.pretraining.families.drawing import (
     scattered_inputs,
     speckles,
 )
-from arc_engine.pretraining.families.measuring import commonest, neighbours
+from arc_engine.pretraining.families.measuring import commonest, every_second, neighbours
 from arc_engine.pretraining.families.registry import Rule, SizeRange, family
 
 
@@ -123,8 +123,40 @@ def recolour_alternate(rng: Generator, size: SizeRange) -> Rule:
     paint, kind, phase = colour(rng), int(rng.integers(3)), int(rng.integers(2))
 
     def apply(grid: GridArray) -> GridArray:
-        rows, columns = np.indices(grid.shape)
-        number = [rows, columns, rows + columns][kind]
-        return np.where((grid > 0) & (number % 2 == phase), paint, grid).astype(np.uint8)
+        chosen = every_second(grid.shape, kind=kind, phase=phase)
+        return np.where((grid > 0) & chosen, paint, grid).astype(np.uint8)
 
     return Rule(any_inputs(rng, size), apply)
+
+
+@family(theme="colours", level=2)
+def paint_uniform_lines(rng: Generator, size: SizeRange) -> Rule:
+    """Rows (or columns) of a single colour are painted, all others are emptied or stay."""
+    paint, sideways, clears = colour(rng), coin(rng), coin(rng)
+    inner = noise_inputs(rng, size.within(3, 12), background=False, most_colours=3)
+
+    def draw(rng: Generator) -> GridArray:
+        grid = inner(rng)
+        for y in np.flatnonzero(speckles(rng, grid.shape[:1], 0.4)):
+            grid[y] = grid[y, 0]
+        return grid.T if sideways else grid
+
+    def apply(grid: GridArray) -> GridArray:
+        rows = grid.T if sideways else grid
+        uniform = (rows == rows[:, :1]).all(axis=1, keepdims=True)
+        painted = np.where(uniform, paint, 0 if clears else rows).astype(np.uint8)
+        return painted.T if sideways else painted
+
+    return Rule(draw, apply)
+
+
+@family(theme="colours", level=2)
+def paint_background_alternate(rng: Generator, size: SizeRange) -> Rule:
+    """Background cells of every second row, column or diagonal are painted."""
+    paint, kind, phase = colour(rng), int(rng.integers(3)), int(rng.integers(2))
+
+    def apply(grid: GridArray) -> GridArray:
+        chosen = every_second(grid.shape, kind=kind, phase=phase)
+        return np.where((grid == 0) & chosen, paint, grid).astype(np.uint8)
+
+    return Rule(scattered_inputs(rng, size, most=3), apply)

@@ -19,6 +19,7 @@ from arc_engine.pretraining.families.drawing import (
 from arc_engine.pretraining.families.measuring import Mask, colour_counts, commonest, components
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
+_LONGEST_DIAGONAL: Final = 9
 _LOGIC: Final[tuple[Callable[[Mask, Mask], Mask], ...]] = (
     lambda a, b: a & b,
     lambda a, b: a | b,
@@ -164,3 +165,77 @@ def sort_lines_by_filling(rng: Generator, size: SizeRange) -> Rule:
         return ordered.T if sideways else ordered
 
     return Rule(noise_inputs(rng, size, background=True, most_colours=2), apply)
+
+
+@family(theme="logic", level=1)
+def fold(rng: Generator, size: SizeRange) -> Rule:
+    """One half is laid, mirrored or not, over the empty cells of the other, and cut away."""
+    turns, mirrored = int(rng.integers(4)), coin(rng)
+    inner = noise_inputs(rng, size.within(2, 5), background=True, most_colours=2)
+
+    def draw(rng: Generator) -> GridArray:
+        one = inner(rng)
+        two = np.where(speckles(rng, one.shape, 0.5), rng.permutation(one.ravel()).reshape(one.shape), 0)
+        return np.rot90(np.concatenate([one, two.astype(np.uint8)]), turns)
+
+    def apply(grid: GridArray) -> GridArray:
+        rows = np.rot90(grid, -turns)
+        half = len(rows) // 2
+        laid = rows[half:][::-1] if mirrored else rows[half:]
+        return np.rot90(np.where(rows[:half] > 0, rows[:half], laid), turns)
+
+    return Rule(draw, apply)
+
+
+@family(theme="counting", level=2)
+def diagonal_of_count(rng: Generator, size: SizeRange) -> Rule:
+    """A square with as many cells on its diagonal as the input has filled ones."""
+    paint, anti = colour(rng), coin(rng)
+
+    def apply(grid: GridArray) -> GridArray:
+        square = np.eye(min(_LONGEST_DIAGONAL, max(1, int((grid > 0).sum()))), dtype=np.uint8) * paint
+        return np.fliplr(square) if anti else square
+
+    return Rule(scattered_inputs(rng, size.within(2, 6), most=5), apply)
+
+
+@family(theme="counting", level=2)
+def bars_of_colours(rng: Generator, size: SizeRange) -> Rule:
+    """One bar for each of the task's colours, in their order, as long as there are cells of it."""
+    known = colours(rng, int(rng.integers(2, 4)))
+    sideways = coin(rng)
+    blank = noise_inputs(rng, size.within(2, 4))
+
+    def draw(rng: Generator) -> GridArray:
+        shape = blank(rng).shape
+        cells = rng.choice(known, shape)
+        return np.where(speckles(rng, shape, 0.5), cells, 0).astype(np.uint8)
+
+    def apply(grid: GridArray) -> GridArray:
+        counts = colour_counts(grid)[known]
+        longest = max(1, int(counts.max()))
+        bars = np.where(np.arange(longest) < counts[:, None], np.array(known)[:, None], 0).astype(np.uint8)
+        return bars.T if sideways else bars
+
+    return Rule(draw, apply)
+
+
+@family(theme="counting", level=2)
+def mirrored_or_not(rng: Generator, size: SizeRange) -> Rule:
+    """One cell: one colour if the input equals its mirror image, another if not."""
+    axis = int(rng.integers(2))
+    yes, no = colours(rng, 2)
+    inner = noise_inputs(rng, size.within(2, 4))
+
+    def draw(rng: Generator) -> GridArray:
+        half = inner(rng)
+        whole: GridArray = np.concatenate([half, np.flip(half, axis)], axis)
+        if coin(rng):
+            y, x = (int(rng.integers(side)) for side in whole.shape)
+            whole[y, x] = 0 if whole[y, x] else colour(rng)
+        return whole
+
+    def apply(grid: GridArray) -> GridArray:
+        return np.full((1, 1), yes if (grid == np.flip(grid, axis)).all() else no, np.uint8)
+
+    return Rule(draw, apply)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import coin, colour, noise_inputs, speckles
+from arc_engine.pretraining.families.drawing import coin, colour, colours, noise_inputs, speckles
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
 
@@ -152,3 +152,45 @@ def erase_noise(rng: Generator, size: SizeRange) -> Rule:
         return clean.T if sideways else clean
 
     return Rule(draw, apply)
+
+
+@family(theme="patterns", level=2)
+def reverse_rings(rng: Generator, size: SizeRange) -> Rule:
+    """Square rings, one in another: the order of their colours is reversed, or moved on by one."""
+    moves_on = coin(rng)
+    high = size.within(4, 12)
+
+    def draw(rng: Generator) -> GridArray:
+        depth = min(4, max(2, high.draw(rng) // 2))
+        return _rings(np.array(colours(rng, depth), np.uint8))
+
+    def apply(grid: GridArray) -> GridArray:
+        paints = grid[len(grid) // 2, : len(grid) // 2]
+        return _rings(np.roll(paints, 1) if moves_on else paints[::-1])
+
+    return Rule(draw, apply)
+
+
+@family(theme="patterns", level=2)
+def rings_of_row(rng: Generator, size: SizeRange) -> Rule:
+    """A row of colours becomes square rings, the first colour outermost or innermost."""
+    outwards, sideways = coin(rng), coin(rng)
+    high = size.within(2, 5)
+
+    def draw(rng: Generator) -> GridArray:
+        row = np.array(colours(rng, high.draw(rng)), np.uint8)[None, :]
+        return row.T if sideways else row
+
+    def apply(grid: GridArray) -> GridArray:
+        paints = grid.ravel()
+        return _rings(paints[::-1] if outwards else paints)
+
+    return Rule(draw, apply)
+
+
+def _rings(paints: GridArray) -> GridArray:
+    """`[2n, 2n]` for n colours, the first one outermost."""
+    depth = len(paints)
+    distance = np.minimum(np.arange(2 * depth), np.arange(2 * depth)[::-1])
+    rings: GridArray = paints[np.minimum(distance[:, None], distance[None, :])]
+    return rings

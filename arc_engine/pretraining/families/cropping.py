@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.random import Generator
 
-from arc_engine.grids import GridArray
+from arc_engine.grids import MAX_SIDE, GridArray
 from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, noise_inputs, object_inputs, speckles
 from arc_engine.pretraining.families.measuring import bounding_box, components
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
@@ -154,3 +154,16 @@ def drop_repeated_lines(rng: Generator, size: SizeRange) -> Rule:
         return columns[[x for x in range(len(columns)) if x == 0 or (columns[x] != columns[x - 1]).any()]].T
 
     return Rule(draw, apply)
+
+
+@family(theme="cropping", level=1)
+def take_every_second(rng: Generator, size: SizeRange) -> Rule:
+    """Every second row, column, or both, from the first or the second one on."""
+    kind, phase = int(rng.integers(3)), int(rng.integers(2))
+    inner = noise_inputs(rng, size.within(3, MAX_SIDE))
+
+    def apply(grid: GridArray) -> GridArray:
+        rows = grid[phase::2] if kind != 1 else grid
+        return rows[:, phase::2] if kind != 0 else rows
+
+    return Rule(inner, apply)

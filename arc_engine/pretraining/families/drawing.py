@@ -17,9 +17,9 @@ def colour(rng: Generator) -> int:
     return int(rng.integers(1, NUM_COLOURS))
 
 
-def colours(rng: Generator, count: int) -> list[int]:
-    """`count` different colours other than the background."""
-    return [int(c) for c in rng.permutation(NUM_COLOURS - 1)[:count] + 1]
+def colours(rng: Generator, count: int, *, without: int = 0) -> list[int]:
+    """`count` different colours other than the background and than `without`."""
+    return [int(c) for c in rng.permutation(NUM_COLOURS - 1) + 1 if c != without][:count]
 
 
 def coin(rng: Generator, probability: float = 0.5) -> bool:
@@ -90,22 +90,28 @@ def object_inputs(rng: Generator, size: SizeRange, *, most: int = 3, solid: bool
 
     def draw(rng: Generator) -> GridArray:
         grid = blank(rng)
-        for index in range(int(rng.integers(2 if most > 1 else 1, most + 1))):
-            _place_object(rng, grid, one_colour or colour(rng), solid=is_solid, certain=index == 0)
+        for _ in range(int(rng.integers(2 if most > 1 else 1, most + 1))):
+            _place_object(rng, grid, one_colour or colour(rng), solid=is_solid)
         return grid
 
     return draw
 
 
-def _place_object(rng: Generator, grid: GridArray, paint: int, *, solid: bool, certain: bool) -> None:
-    height, width = grid.shape
+def free_place(rng: Generator, grid: GridArray, shape: tuple[int, int], *, margin: int = 1) -> GridArray | None:
+    """A view of a random part of the grid, if that and `margin` cells around it are empty; else none."""
+    y, x = (int(rng.integers(side - part + 1)) for side, part in zip(grid.shape, shape, strict=True))
+    h, w = shape
+    around = grid[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
+    return None if around.any() else grid[y : y + h, x : x + w]
+
+
+def _place_object(rng: Generator, grid: GridArray, paint: int, *, solid: bool) -> None:
     for _ in range(6):
-        h, w = (int(rng.integers(1, max(2, side // 2 + 1))) for side in (height, width))
-        y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-        if certain or not grid[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1].any():
+        h, w = (int(rng.integers(1, max(2, side // 2 + 1))) for side in grid.shape)
+        if (place := free_place(rng, grid, (h, w))) is not None:
             body = np.ones((h, w), bool) if solid else speckles(rng, (h, w), 0.75)
             body[rng.integers(h), rng.integers(w)] = True
-            grid[y : y + h, x : x + w][body] = paint
+            place[body] = paint
             return
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import any_inputs, coin, noise_inputs
+from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, noise_inputs, speckles
 from arc_engine.pretraining.families.registry import Rule, SizeRange, family
 
 
@@ -97,3 +97,54 @@ def slide_to_wall(rng: Generator, size: SizeRange) -> Rule:
         return np.rot90(np.roll(turned, gap, axis=0), -turns)
 
     return Rule(any_inputs(rng, size), apply)
+
+
+@family(theme="shifts", level=1)
+def swap_halves(rng: Generator, size: SizeRange) -> Rule:
+    """The two halves change places; the middle line of odd sides stays."""
+    sideways = coin(rng)
+
+    def apply(grid: GridArray) -> GridArray:
+        rows = grid.T if sideways else grid
+        half = len(rows) // 2
+        swapped = np.concatenate([rows[len(rows) - half :], rows[half : len(rows) - half], rows[:half]])
+        return swapped.T if sideways else swapped
+
+    return Rule(any_inputs(rng, size), apply)
+
+
+@family(theme="geometry", level=2)
+def turn_inside(rng: Generator, size: SizeRange) -> Rule:
+    """The outermost ring stays, what is inside is flipped or turned upside down."""
+    kind = int(rng.integers(3))
+    inner = noise_inputs(rng, size.within(4, 10), background=False)
+
+    def apply(grid: GridArray) -> GridArray:
+        inside = grid[1:-1, 1:-1]
+        turned = grid.copy()
+        turned[1:-1, 1:-1] = [np.fliplr(inside), np.flipud(inside), np.rot90(inside, 2)][kind]
+        return turned
+
+    return Rule(inner, apply)
+
+
+@family(theme="geometry", level=2)
+def flip_marked_rows(rng: Generator, size: SizeRange) -> Rule:
+    """Rows that begin with the marker are reversed, marker and all, or only what follows it."""
+    mark, whole, sideways = colour(rng), coin(rng), coin(rng)
+    inner = noise_inputs(rng, size.within(3, 10), background=False)
+
+    def draw(rng: Generator) -> GridArray:
+        grid = inner(rng)
+        grid[grid == mark] = 0
+        grid[speckles(rng, grid.shape[:1], 0.5), 0] = mark
+        return grid.T if sideways else grid
+
+    def apply(grid: GridArray) -> GridArray:
+        rows = grid.T if sideways else grid
+        start = 0 if whole else 1
+        flipped = np.concatenate([rows[:, :start], rows[:, start:][:, ::-1]], axis=1)
+        turned = np.where(rows[:, :1] == mark, flipped, rows)
+        return turned.T if sideways else turned
+
+    return Rule(draw, apply)

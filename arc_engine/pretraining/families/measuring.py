@@ -69,6 +69,13 @@ def neighbours(mask: Mask) -> NDArray[np.int64]:
     )
 
 
+def every_second(shape: tuple[int, ...], *, kind: int, phase: int) -> Mask:
+    """Every second row (`kind` 0), column (1) or diagonal (2), from the first one on (`phase` 0) or the second (1)."""
+    rows, columns = np.indices(shape)
+    chosen: Mask = (rows, columns, rows + columns)[kind] % 2 == phase
+    return chosen
+
+
 def colour_counts(grid: GridArray) -> NDArray[np.int64]:
     """`[10]`: cells of each colour."""
     return np.bincount(grid.ravel(), minlength=NUM_COLOURS)

@@ -7,7 +7,15 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import MAX_SIDE, GridArray
-from arc_engine.pretraining.families.drawing import coin, colour, colours, object_inputs, shape_drawer, speckles
+from arc_engine.pretraining.families.drawing import (
+    coin,
+    colour,
+    colours,
+    free_place,
+    object_inputs,
+    shape_drawer,
+    speckles,
+)
 from arc_engine.pretraining.families.measuring import Mask, bounding_box, components, outside
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
@@ -42,6 +50,7 @@ def is_mirrored(mask: Mask) -> bool:
     return bool((body == np.fliplr(body)).all())
 
 
+_RETRIES: Final = 6
 _TRAITS: Final[tuple[Trait, ...]] = (touches_edge, is_wide, fills_box, is_mirrored)
 
 
@@ -52,13 +61,11 @@ def _shapes(rng: Generator, size: SizeRange, *, most: int = 4, side: int = 4) ->
 
     def draw(rng: Generator) -> GridArray:
         grid = blank(rng)
-        for index in range(int(rng.integers(2, most + 1))):
-            for _ in range(6):
+        for _ in range(int(rng.integers(2, most + 1))):
+            for _ in range(_RETRIES):
                 h, w = (int(rng.integers(1, min(side, room) + 1)) for room in grid.shape)
-                y, x = (int(rng.integers(room - part + 1)) for room, part in zip(grid.shape, (h, w), strict=True))
-                if index == 0 or not grid[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1].any():
-                    body = grid[y : y + h, x : x + w]
-                    body[_body(rng, (h, w))] = rng.choice(palette)
+                if (place := free_place(rng, grid, (h, w))) is not None:
+                    place[_body(rng, (h, w))] = rng.choice(palette)
                     break
         return grid
 
@@ -116,11 +123,10 @@ def paint_rings(rng: Generator, size: SizeRange) -> Rule:
         grid = blank(rng)
         for _ in range(int(rng.integers(2, 5))):
             h, w = (int(rng.integers(3, min(5, side) + 1)) for side in grid.shape)
-            y, x = (int(rng.integers(side - part + 1)) for side, part in zip(grid.shape, (h, w), strict=True))
-            if not grid[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1].any():
-                grid[y : y + h, x : x + w] = mark
+            if (place := free_place(rng, grid, (h, w))) is not None:
+                place[:] = mark
                 if coin(rng, 0.6):
-                    grid[y + 1 : y + h - 1, x + 1 : x + w - 1] = 0
+                    place[1:-1, 1:-1] = 0
         return grid
 
     def apply(grid: GridArray) -> GridArray:
@@ -196,7 +202,7 @@ def crop_frame(rng: Generator, size: SizeRange) -> Rule:
     """What a frame of one colour encloses, with or without the frame, in noise of other colours."""
     frame, with_frame = colour(rng), coin(rng, 0.4)
     blank = shape_drawer(rng, size.within(5, MAX_SIDE))
-    palette = [c for c in colours(rng, 3) if c != frame][:2]
+    palette = colours(rng, 2, without=frame)
 
     def draw(rng: Generator) -> GridArray:
         grid = blank(rng)
@@ -204,9 +210,7 @@ def crop_frame(rng: Generator, size: SizeRange) -> Rule:
         grid[filled] = rng.choice(palette, int(filled.sum()))
         h, w = (int(rng.integers(3, min(6, side) + 1)) for side in grid.shape)
         y, x = (int(rng.integers(side - part + 1)) for side, part in zip(grid.shape, (h, w), strict=True))
-        inside = grid[y + 1 : y + h - 1, x + 1 : x + w - 1].copy()
-        grid[y : y + h, x : x + w] = frame
-        grid[y + 1 : y + h - 1, x + 1 : x + w - 1] = inside
+        grid[y : y + h, [x, x + w - 1]] = grid[[y, y + h - 1], x : x + w] = frame
         return grid
 
     def apply(grid: GridArray) -> GridArray:
@@ -226,9 +230,8 @@ def crop_odd_colour(rng: Generator, size: SizeRange) -> Rule:
         common, odd = colours(rng, 2)
         for paint in (odd, common, common, common):
             h, w = (int(rng.integers(1, 3)) for _ in range(2))
-            y, x = (int(rng.integers(side - part + 1)) for side, part in zip(grid.shape, (h, w), strict=True))
-            if paint == odd or not grid[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1].any():
-                grid[y : y + h, x : x + w] = paint
+            if (place := free_place(rng, grid, (h, w))) is not None:
+                place[:] = paint
         return grid
 
     def apply(grid: GridArray) -> GridArray:
@@ -249,9 +252,8 @@ def centre_of_objects(rng: Generator, size: SizeRange) -> Rule:
     def draw(rng: Generator) -> GridArray:
         grid = blank(rng)
         for _ in range(int(rng.integers(1, 4))):
-            y, x = (int(rng.integers(1, side - 1)) for side in grid.shape)
-            if not grid[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4].any():
-                grid[y, x] = rng.choice(palette)
+            if (place := free_place(rng, grid, (3, 3), margin=2)) is not None:
+                place[1, 1] = rng.choice(palette)
         return grid if grows else _blocks(grid)
 
     def apply(grid: GridArray) -> GridArray:
@@ -312,10 +314,9 @@ def complete_squares(rng: Generator, size: SizeRange) -> Rule:
     def draw(rng: Generator) -> GridArray:
         grid = blank(rng)
         for _ in range(int(rng.integers(1, 4))):
-            y, x = (int(rng.integers(side - 1)) for side in grid.shape)
-            if not grid[max(0, y - 1) : y + 3, max(0, x - 1) : x + 3].any():
-                grid[y : y + 2, x : x + 2] = mark
-                grid[y + int(rng.integers(2)), x + int(rng.integers(2))] = 0
+            if (place := free_place(rng, grid, (2, 2))) is not None:
+                place[:] = mark
+                place[int(rng.integers(2)), int(rng.integers(2))] = 0
         return grid
 
     def apply(grid: GridArray) -> GridArray:

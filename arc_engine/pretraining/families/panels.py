@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from arc_engine.grids import MAX_SIDE, GridArray
-from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, colours, noise_inputs, speckles
+from arc_engine.grids import GridArray
+from arc_engine.pretraining.families.drawing import coin, colour, colours, speckles
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
 
@@ -49,7 +49,7 @@ def _layout(rng: Generator, size: SizeRange, *, fewest: int = 2) -> _Layout:
 
 def _paints(rng: Generator, layout: _Layout, count: int) -> list[int]:
     """Colours other than that of the lines."""
-    return [c for c in colours(rng, count + 1) if c != layout.line][:count]
+    return colours(rng, count, without=layout.line)
 
 
 def _noisy(rng: Generator, layout: _Layout, *, one_colour_each: bool = False, density: float = 0.5) -> Draw:
@@ -186,63 +186,3 @@ def logic_of_panels(rng: Generator, size: SizeRange) -> Rule:
         return np.where(count == (len(panels), 1, 0)[kind], paint, 0).astype(np.uint8)
 
     return Rule(_noisy(rng, layout, one_colour_each=True, density=0.6), apply)
-
-
-@family(theme="panels", level=1)
-def space_out(rng: Generator, size: SizeRange) -> Rule:
-    """Lines are put between all rows and all columns."""
-    line = 0 if coin(rng, 0.3) else colour(rng)
-
-    def apply(grid: GridArray) -> GridArray:
-        spaced = np.full((2 * grid.shape[0] - 1, 2 * grid.shape[1] - 1), line, np.uint8)
-        spaced[::2, ::2] = grid
-        return spaced
-
-    return Rule(any_inputs(rng, size.within(2, 5)), apply)
-
-
-@family(theme="panels", level=1)
-def take_every_second(rng: Generator, size: SizeRange) -> Rule:
-    """Every second row, column, or both, from the first or the second one on."""
-    kind, phase = int(rng.integers(3)), int(rng.integers(2))
-    inner = noise_inputs(rng, size.within(3, MAX_SIDE))
-
-    def apply(grid: GridArray) -> GridArray:
-        rows = grid[phase::2] if kind != 1 else grid
-        return rows[:, phase::2] if kind != 0 else rows
-
-    return Rule(inner, apply)
-
-
-@family(theme="panels", level=1)
-def swap_halves(rng: Generator, size: SizeRange) -> Rule:
-    """The two halves change places; the middle line of odd sides stays."""
-    sideways = coin(rng)
-
-    def apply(grid: GridArray) -> GridArray:
-        rows = grid.T if sideways else grid
-        half = len(rows) // 2
-        swapped = np.concatenate([rows[len(rows) - half :], rows[half : len(rows) - half], rows[:half]])
-        return swapped.T if sideways else swapped
-
-    return Rule(any_inputs(rng, size), apply)
-
-
-@family(theme="panels", level=1)
-def fold(rng: Generator, size: SizeRange) -> Rule:
-    """One half is laid, mirrored or not, over the empty cells of the other, and cut away."""
-    turns, mirrored = int(rng.integers(4)), coin(rng)
-    inner = noise_inputs(rng, size.within(2, 5), background=True, most_colours=2)
-
-    def draw(rng: Generator) -> GridArray:
-        one = inner(rng)
-        two = np.where(speckles(rng, one.shape, 0.5), rng.permutation(one.ravel()).reshape(one.shape), 0)
-        return np.rot90(np.concatenate([one, two.astype(np.uint8)]), turns)
-
-    def apply(grid: GridArray) -> GridArray:
-        rows = np.rot90(grid, -turns)
-        half = len(rows) // 2
-        laid = rows[half:][::-1] if mirrored else rows[half:]
-        return np.rot90(np.where(rows[:half] > 0, rows[:half], laid), turns)
-
-    return Rule(draw, apply)

@@ -257,7 +257,7 @@ def cut_at_marker(rng: Generator, size: SizeRange) -> Rule:
 def _noise_without(rng: Generator, left_out: int, size: SizeRange) -> Draw:
     """Noise of two colours and background, without one colour."""
     blank = shape_drawer(rng, size)
-    palette = [c for c in colours(rng, 4) if c != left_out][:2]
+    palette = colours(rng, 2, without=left_out)
 
     def draw(rng: Generator) -> GridArray:
         grid = blank(rng)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.random import Generator
 
 from arc_engine.grids import GridArray
-from arc_engine.pretraining.families.drawing import any_inputs, coin, noise_inputs
+from arc_engine.pretraining.families.drawing import any_inputs, coin, colour, noise_inputs
 from arc_engine.pretraining.families.measuring import colour_counts, commonest
 from arc_engine.pretraining.families.registry import Draw, Rule, SizeRange, family
 
@@ -141,3 +141,16 @@ def _squared(inner: Draw) -> Draw:
         return grid[:side, :side]
 
     return draw
+
+
+@family(theme="scaling", level=1)
+def space_out(rng: Generator, size: SizeRange) -> Rule:
+    """Lines are put between all rows and all columns."""
+    line = 0 if coin(rng, 0.3) else colour(rng)
+
+    def apply(grid: GridArray) -> GridArray:
+        spaced = np.full((2 * grid.shape[0] - 1, 2 * grid.shape[1] - 1), line, np.uint8)
+        spaced[::2, ::2] = grid
+        return spaced
+
+    return Rule(any_inputs(rng, size.within(2, 5)), apply)
