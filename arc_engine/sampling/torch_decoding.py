@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from arc_engine.base_models.loading import LoadedBase
 from arc_engine.sampling.protocol import Completion, Greedy, Nucleus, Prompt, Samples, SamplingParameters
 from arc_engine.sampling.torch_batches import BatchLimits, allowed_tokens, left_padded, num_new_tokens
+from arc_engine.sampling.torch_cache import growing_cache
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def _decode(
     ids, mask = left_padded([row.prompt.ids for row in rows], device=loaded.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)  # [rows, tokens]
     allowed = allowed_tokens(parameters, device=loaded.device)
-    cache = DynamicCache(config=loaded.model.config)
+    cache = growing_cache(loaded.model.config)
     active = list(rows)
     while active and not used_up():
         output = loaded.model(
