@@ -61,7 +61,7 @@ class Progress(BaseModel):
     """How far adaptation is."""
 
     step: int = Field(examples=[42], description="The last recorded optimizer step.")
-    max_steps: int = Field(examples=[150])
+    max_steps: int = Field(examples=[100])
     eta_s: float | None = Field(examples=[12.5], description="Seconds until adaptation ends, where that can be said.")
 
 

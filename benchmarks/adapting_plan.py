@@ -76,10 +76,13 @@ class Cell:
         return self.data in REAL
 
     def settings(self, *, steps: int | None = None) -> AdaptationSettings:
-        """The defaults, but for what the cell says; synthetic sequences are never longer than it says."""
+        """The defaults, but for what the cell says, and all steps with whole batches; synthetic sequences are never
+        longer than it says."""
         return AdaptationSettings(
             max_steps=steps or self.steps,
             batch_size=self.batch_size,
+            batch_tokens=None,
+            stop_loss=None,
             learning_rate=self.learning_rate,
             max_seq_len=AdaptationSettings().max_seq_len if self.is_real else int(self.data),
         )

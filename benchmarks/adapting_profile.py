@@ -30,7 +30,7 @@ from benchmarks.results import ADAPT_PROFILE, write
 ARC_MINI: Final = Path("arc_engine/models/arc-mini")
 PLACES: Final = (0, 40, 100, 200)
 """Which tasks of the ARC-AGI-1 evaluation split, by the length of their prompts."""
-RUN: Final = AdaptationSettings(max_steps=2)
+RUN: Final = AdaptationSettings(max_steps=2, batch_tokens=None)
 
 MATRIX: Final = 2
 """Dimensions."""

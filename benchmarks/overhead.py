@@ -44,7 +44,10 @@ def main() -> None:
     """Measures and writes."""
     arguments = _arguments()
     tasks = TaskSource(source=arguments.source, limit=arguments.jobs + 1, shortest=True).load()
-    settings = {"adaptation": {"max_steps": arguments.steps}, "sampling": {"backend": arguments.backend}}
+    settings = {
+        "adaptation": {"max_steps": arguments.steps, "stop_loss": None},
+        "sampling": {"backend": arguments.backend},
+    }
     quiet_logs()
     with (
         tempfile.TemporaryDirectory(prefix="arcadapt-overhead-", ignore_cleanup_errors=True) as folder,

@@ -22,10 +22,11 @@ class Plan:
     seed: int
 
     def settings(self) -> SolveSettings:
-        """Of every task, whichever way it is answered: the defaults, but for these numbers and the scripts' vote."""
+        """Of every task, whichever way it is answered: the defaults, but for these numbers, the scripts' vote, and all
+        steps with whole batches, as theirs are."""
         return SolveSettings(
             base_model=self.base_model,
-            adaptation=AdaptationSettings(max_steps=self.steps, seed=self.seed),
+            adaptation=AdaptationSettings(max_steps=self.steps, batch_tokens=None, stop_loss=None, seed=self.seed),
             sampling=SamplingSettings(
                 backend="vllm",
                 method="greedy",

@@ -8,14 +8,16 @@ prompt does not fit the model's context is wrong. For reporting only: defaults a
 split. Writes `benchmarks/results/quality.json`, from which `python -m benchmarks.tables` makes the tables of
 docs/benchmarks.md.
 
-The shortest tasks come first. Interrupted, the same command goes on, for as many tasks as are asked for, on another
-machine too: what the results hold of the same weights and settings is not measured again.
+The shortest tasks come first. The results are written after every task, and say how many answers there will be.
+Interrupted, the same command goes on, for as many tasks as are asked for, on another machine too: what the results hold
+of the same weights and settings is not measured again.
 """
 
 import argparse
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
@@ -59,14 +61,14 @@ def main() -> None:
     known = known_records(arguments.out, plan=plan)
     records: dict[Key, Record | None] = {asked.key: None for asked in planned} | known
     missing = [asked for asked in planned if asked.key not in known]
-    try:
-        for record in _measured(missing, folder=arguments.work.absolute(), num_workers=arguments.workers):
-            records[key_of(record)] = record
-    finally:
+    described = {
+        "plan": plan,
+        "num_asked": dict(Counter(asked.dataset for asked in planned_tasks(quality_arguments([])))),
+    }
+    for record in _measured(missing, folder=arguments.work.absolute(), num_workers=arguments.workers):
+        records[key_of(record)] = record
         found = [record for record in records.values() if record is not None]
-        if found:
-            write(_document(found, plan=plan, arguments=arguments), arguments.out)
-            print(f"written: {arguments.out}")
+        write(_document(found, described=described, num_workers=arguments.workers), arguments.out)
 
 
 def known_records(file: Path, *, plan: Mapping[str, Any]) -> dict[Key, Record]:
@@ -88,14 +90,14 @@ def _described(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _document(records: Sequence[Record], *, plan: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+def _document(records: Sequence[Record], *, described: Mapping[str, Any], num_workers: int) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks.quality", *sys.argv[1:]]),
         "machine": machine(),
         "versions": versions(),
-        "figures": {**figures(records), "num_workers": arguments.workers},
-        "plan": plan,
+        "figures": {**figures(records), "num_workers": num_workers},
+        **described,
         "rows": rows(records),
         "tasks": records,
     }

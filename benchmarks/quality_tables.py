@@ -8,9 +8,10 @@ from benchmarks.markdown import Part, Results, hardware, packages, percent, tabl
 
 def _conditions(quality: Results) -> str:
     plan, found = quality["plan"], quality["figures"]
+    answered = Counter(record["dataset"] for record in quality["tasks"])
     counted = (
-        f"{name}: {one['num_tasks']} tasks, {one['num_too_long']} answers did not fit, "
-        f"{one['median_task_s']:.0f} s per median task"
+        f"{name}: {_tasks(one['num_tasks'], answered[name], num_asked=quality['num_asked'][name])}, "
+        f"{one['num_too_long']} did not fit, {one['median_task_s']:.0f} s per median task"
         for name, one in found.items()
         if isinstance(one, dict)
     )
@@ -23,6 +24,11 @@ def _conditions(quality: Results) -> str:
         f"{packages(quality['versions'])}.",
     ]
     return " ".join(sentences) + "\n"
+
+
+def _tasks(num_tasks: int, num_answers: int, *, num_asked: int) -> str:
+    """Says so where not all is measured."""
+    return f"{num_tasks} tasks" + (f" ({num_answers} of {num_asked} answers)" if num_answers < num_asked else "")
 
 
 def _processors(quality: Results) -> list[str]:

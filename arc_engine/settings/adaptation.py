@@ -110,14 +110,14 @@ class AdaptationSettings(Settings):
         description="Initial LoRA matrices: default, gaussian, orthogonal, olora, pissa, or pissa_niter_N with N "
         "rounds of the fast decomposition. Whichever it is, the adapter is exported as plain LoRA.",
     )
-    max_steps: int = Field(default=150, ge=1, le=100_000, description="Optimizer steps.")
+    max_steps: int = Field(default=100, ge=1, le=100_000, description="Optimizer steps.")
     batch_size: int = Field(default=4, ge=1, le=256, description="Sequences per step.")
     batch_tokens: int | None = Field(
-        default=None,
+        default=1024,
         ge=1,
         le=10_000_000,
         description="A step takes no further sequence once it has this many tokens; long tasks then have fewer "
-        "sequences per step, and every task a bound on its time.",
+        "sequences per step, and every task a bound on its time. null: every step has `batch_size` sequences.",
     )
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     lr_scheduler: SchedulerName = Field(default="linear", description="How the learning rate goes down after warm-up.")
@@ -128,7 +128,10 @@ class AdaptationSettings(Settings):
         default=1e4, gt=0, le=1e12, description="A gradient norm above this, before clipping, fails the job: diverged."
     )
     stop_loss: float | None = Field(
-        default=None, gt=0, le=100, description="Stop once the mean loss of the last 10 steps, in nats, is below this."
+        default=0.005,
+        gt=0,
+        le=100,
+        description="Stop once the mean loss of the last 10 steps, in nats, is below this. null: all steps.",
     )
     time_budget_s: float | None = Field(
         default=None,

@@ -103,6 +103,7 @@ def test_results_of_the_same_weights_and_settings_are_gone_on_with(tiny_base, tm
     assert second["tasks"][0] == marked["tasks"][0]
     assert [record["task_id"] for record in second["tasks"]] == list(synthetic_tasks(frozenset(FAMILIES)))[:2]
     assert second["figures"]["synthetic_fresh"]["num_tasks"] == 2
+    assert second["num_asked"]["arc_agi_1_eval"] == 400
     assert run("--tasks", "1")["tasks"] == second["tasks"], "what is not asked for again stays"
     [record] = run("--tasks", "1", "--steps", "2")["tasks"]
     assert record["cpu"] != "Abacus"
@@ -144,13 +145,17 @@ def test_shares_are_means_over_tasks_and_then_over_seeds():
         "plan": {"base": "m", "steps": 2, "num_views": 2},
         "figures": {**figures(records), "num_workers": 2},
         "rows": rows(records),
-        "tasks": [{"cpu": "Abacus"}],
+        "num_asked": {"d": 1},
+        "tasks": [{"dataset": "d", "cpu": "Abacus"}],
     }
     assert "| d | adapted | vote | 75.0% ± 25.0 | 75.0% | 37.5% | 1 |" in PARTS["quality"](
         json.loads(json.dumps(document))
     )
     conditions = PARTS["quality-conditions"](document)
-    assert "d: 2 tasks, 0 answers did not fit, 1 s per median task." in conditions
+    assert "d: 2 tasks, 0 did not fit, 1 s per median task." in conditions
     assert "by processor" not in conditions
-    document["tasks"] += [{"cpu": "Babbage"}] * 2
-    assert "Answers by processor: Abacus: 1, Babbage: 2." in PARTS["quality-conditions"](document)
+    document["tasks"] += [{"dataset": "d", "cpu": "Babbage"}] * 2
+    document["num_asked"] = {"d": 4}
+    conditions = PARTS["quality-conditions"](document)
+    assert "d: 2 tasks (3 of 4 answers), 0 did not fit" in conditions
+    assert "Answers by processor: Abacus: 1, Babbage: 2." in conditions
