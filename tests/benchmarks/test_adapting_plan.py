@@ -41,9 +41,9 @@ def test_many_at_a_time_are_not_trained_on_long_sequences():
     assert [packs[data] for data in ("shortest", "spread", "512", "1024", "2048")] == [16, 4, 16, 4, 1]
 
 
-def test_settings_are_the_defaults_but_for_the_cell():
+def test_settings_are_the_defaults_but_for_the_cell_and_whole_batches():
     [real, synthetic] = planned(models=["arc-mini"], data=["spread", "512"])
-    assert real.settings(steps=150) == AdaptationSettings()
+    assert real.settings(steps=100) == AdaptationSettings(batch_tokens=None, stop_loss=None)
     assert synthetic.settings().max_seq_len == 512
     assert real.settings().max_steps == real.steps
 
