@@ -19,9 +19,10 @@ def ends(losses, *, seconds_per_step=1.0, **settings):
     return None
 
 
-def test_all_steps_are_taken_if_nothing_else_is_said():
-    assert ends([0.0] * 30, seconds_per_step=1e6, max_steps=30) == (30, "max_steps")
-    assert ends([0.0] * 29, seconds_per_step=1e6, max_steps=30) is None
+def test_all_steps_are_taken_unless_the_task_is_learned_before():
+    assert ends([0.01] * 30, seconds_per_step=1e6, max_steps=30) == (30, "max_steps")
+    assert ends([0.01] * 29, seconds_per_step=1e6, max_steps=30) is None
+    assert ends([0.0] * 30, max_steps=30, stop_loss=None) == (30, "max_steps")
 
 
 def test_the_mean_of_the_last_ten_losses_has_to_be_below_stop_loss():
