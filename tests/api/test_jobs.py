@@ -39,7 +39,7 @@ def test_a_job_is_followed_to_its_answer(client: TestClient, worker: Any, job: d
     worker.train(claimed, [0.9, 0.5])
     seen = detail(client, job)
     assert (seen["status"], seen["phase"], seen["attempts"]) == ("running", "adapting", 1)
-    assert seen["progress"] == {"step": 2, "max_steps": 150, "eta_s": 12.5}
+    assert seen["progress"] == {"step": 2, "max_steps": 100, "eta_s": 12.5}
 
     worker.finish_adapting(claimed)
     seen = detail(client, job)

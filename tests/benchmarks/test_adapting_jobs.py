@@ -53,7 +53,8 @@ def test_a_job_holds_what_it_is_trained_on_step_by_step(folder, arc_mini):
     assert [len(batch) for batch in jobs[0].batches] == [3] * 4
     assert jobs[0].num_tokens == sum(len(example) for batch in jobs[0].batches for example in batch)
     assert jobs[0].first_steps(2).batches == jobs[0].batches[:2]
-    assert cell.settings() == AdaptationSettings(max_steps=4, batch_size=3, learning_rate=1e-3)
+    whole_batches = AdaptationSettings(batch_tokens=None, stop_loss=None)
+    assert cell.settings() == whole_batches.model_copy(update={"max_steps": 4, "batch_size": 3, "learning_rate": 1e-3})
 
 
 def test_the_shapes_are_those_that_are_published():

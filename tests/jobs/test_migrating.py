@@ -166,6 +166,7 @@ def test_a_job_that_was_queued_before_is_worked_off_as_it_was_meant(old_engine: 
         assert adaptation is not None
         assert (adaptation.examples.loss_on, adaptation.examples.leave_one_out) == ("test_output", "random")
         assert (adaptation.lora_rank, adaptation.seed, adaptation.start) == (8, 3, "new")
+        assert (adaptation.batch_tokens, adaptation.stop_loss) == (None, None)
         assert claimed.base_model.source == "bundled:arc-mini"
     assert SolveSettings.model_validate({"adaptation": adaptations(old_engine)[0]})
 
@@ -297,7 +298,7 @@ def test_steps_of_jobs_from_before_have_no_bound_on_their_tokens(
     move_to(old_engine, "0006")
     store_settings(old_engine, {"adaptation": {"batch_size": 4}})
     upgrade(old_engine)
-    assert adaptations(old_engine)[1:] == [{"batch_size": 4, "batch_tokens": None}] * 2
+    assert adaptations(old_engine)[1:] == [{"batch_size": 4, "batch_tokens": None, "stop_loss": None}] * 2
     store_settings(old_engine, {"adaptation": {"batch_tokens": bound}})
     move_to(old_engine, "0006")
     assert adaptations(old_engine)[1:] == [left] * 2
