@@ -4,7 +4,7 @@
 
 `held-out` are the ARC-AGI-1 training tasks that the model's own `training.json` names as kept out of its training.
 `evaluation` is the ARC-AGI-1 evaluation split, for reporting only: nothing may be chosen by it. Prints the Markdown
-table of the model card. Greedy, default settings, vote of the views, two attempts.
+table of the model card. Greedy, default settings, two attempts.
 """
 
 import argparse

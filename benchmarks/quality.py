@@ -61,14 +61,13 @@ def main() -> None:
     known = known_records(arguments.out, plan=plan)
     records: dict[Key, Record | None] = {asked.key: None for asked in planned} | known
     missing = [asked for asked in planned if asked.key not in known]
-    described = {
-        "plan": plan,
-        "num_asked": dict(Counter(asked.dataset for asked in planned_tasks(quality_arguments([])))),
-    }
+    everything = planned_tasks(quality_arguments(["--model", str(arguments.model)]))
+    described = {"plan": plan, "num_asked": dict(Counter(asked.dataset for asked in everything))}
     for record in _measured(missing, folder=arguments.work.absolute(), num_workers=arguments.workers):
         records[key_of(record)] = record
         found = [record for record in records.values() if record is not None]
         write(_document(found, described=described, num_workers=arguments.workers), arguments.out)
+    print(f"all measured: {arguments.out}")
 
 
 def known_records(file: Path, *, plan: Mapping[str, Any]) -> dict[Key, Record]:

@@ -1,4 +1,4 @@
-"""Adaptation stops at a loss unless it is told otherwise; jobs that were stored before it could, do not.
+"""`stop_loss` is not null any more where nobody says it; jobs that were stored before there was one keep null.
 
 A downgrade has nothing to do: the version before knows `stop_loss`, and null is what it takes a missing one for.
 """
