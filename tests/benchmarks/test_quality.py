@@ -8,7 +8,7 @@ from arc_engine.errors import TaskTooLong
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.tasks import parse_task
 from benchmarks import quality, quality_task
-from benchmarks.quality import SUBSET, planned_tasks, quality_arguments
+from benchmarks.quality import SUBSET, of_subset, planned_tasks, quality_arguments
 from benchmarks.quality_summary import figures, rows
 from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
 from benchmarks.quality_tables import PARTS
@@ -107,6 +107,17 @@ def test_results_of_the_same_weights_and_settings_are_gone_on_with(tiny_base, tm
     assert run("--tasks", "1")["tasks"] == second["tasks"], "what is not asked for again stays"
     [record] = run("--tasks", "1", "--steps", "2")["tasks"]
     assert record["cpu"] != "Abacus"
+
+
+def test_the_subset_is_not_asked_what_all_tasks_were_asked_under_the_same_seed():
+    planned = list(planned_tasks(quality_arguments(["--datasets", "arc_agi_1_eval", SUBSET])))
+    wholes = [asked for asked in planned if asked.dataset == "arc_agi_1_eval"]
+    known = {asked.key: {"dataset": asked.dataset, "task_id": asked.task_id, "seed": 0} for asked in wholes}
+    shared = of_subset(planned, known=known)
+    assert list(shared) == [asked.key for asked in planned if asked.dataset == SUBSET and asked.plan.seed == 0]
+    assert all(quality_task.key_of(record) == key for key, record in shared.items())
+    assert of_subset(planned, known=known | shared) == {}
+    assert of_subset(planned, known={}) == {}
 
 
 def way(*, right, seconds=1.0):
