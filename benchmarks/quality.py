@@ -103,7 +103,8 @@ def _described(arguments: argparse.Namespace) -> dict[str, Any]:
 def _write(
     records: Mapping[Key, Record | None], *, described: Mapping[str, Any], arguments: argparse.Namespace
 ) -> None:
-    found = [record for record in records.values() if record is not None]
+    measured = (record for record in records.values() if record is not None)
+    found = sorted(measured, key=lambda record: DATASETS.index(record["dataset"]))
     document = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks.quality", *sys.argv[1:]]),
