@@ -27,8 +27,9 @@ from tests.arc_engine.adaptation.packing import (
 
 IN_FLOAT64 = 1e-12
 """Sums of other lengths round differently, by 1e-16 of what is summed; ten steps of AdamW made 1e-14 of that."""
-IN_FLOAT32 = 5e-5
-"""The same from 1e-7: ten steps made 5e-7 of that in losses and gradient norms, and 1e-5 in matrices."""
+IN_FLOAT32 = 5e-4
+"""The same from 1e-7: ten steps made 5e-7 of that in losses and gradient norms, and up to 7e-5 in matrices, because
+AdamW makes a whole step also of a gradient that is hardly more than rounding."""
 
 
 @pytest.fixture(scope="module")
