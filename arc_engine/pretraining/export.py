@@ -22,7 +22,7 @@ from arc_engine.pretraining.coordinates import settle_coordinates
 from arc_engine.pretraining.corpus import Corpus
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.pretraining.model import build_model
-from arc_engine.pretraining.recipe import Recipe
+from arc_engine.pretraining.recipe import Guidance, Recipe
 from arc_engine.pretraining.tokenizer import VOCABULARY, build_tokenizer, has_coordinates, vocabulary
 from arc_engine.pretraining.validation import ARC_GROUP, UNSEEN_GROUP, Report, held_out_tasks, validate
 
@@ -136,9 +136,10 @@ def _went_on(earlier: Sequence[Mapping[str, Any]]) -> str:
 def _guided(guidance: Mapping[str, Any] | None) -> str:
     if guidance is None:
         return ""
-    layers = f"{guidance['reading_layer']} and {guidance['applying_layer']}"
+    layers = [str(layer) for layer in sorted({*Guidance.model_validate(guidance).layers})]
+    named = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(layers[:-1])} and {layers[-1]}"
     shown = "was shown where the cells of synthetic outputs come from"
-    return f" Head {guidance['head']} of layers {layers}, counted from 0, {shown}."
+    return f" Head {guidance['head']} of {named}, counted from 0, {shown}."
 
 
 def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:

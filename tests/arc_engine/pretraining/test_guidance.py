@@ -13,12 +13,13 @@ from arc_engine.grids import grid_from_array
 from arc_engine.pretraining.batches import IGNORED, BatchStream, collate
 from arc_engine.pretraining.coordinates import settle_coordinates
 from arc_engine.pretraining.corpus import Corpus, TracedPrompt
+from arc_engine.pretraining.export import export
 from arc_engine.pretraining.forward import Forward
 from arc_engine.pretraining.guidance import Guide
 from arc_engine.pretraining.model import batch_loss, build_model
 from arc_engine.pretraining.origins import NOWHERE, links, origins
 from arc_engine.pretraining.recipe import Recipe
-from arc_engine.pretraining.run import LOG_NAME, Pretraining
+from arc_engine.pretraining.run import LOG_NAME, Pretraining, pretrain
 from arc_engine.pretraining.tokenizer import FIRST_CELL, build_tokenizer
 from arc_engine.tasks import Pair
 from arc_engine.tokens import TokenizedPrompt
@@ -166,6 +167,15 @@ def test_heads_learn_to_look_there(tmp_path: Path) -> None:
         run.step(0.0)
     found = [json.loads(line)["guidance_loss"] for line in (tmp_path / LOG_NAME).read_text().splitlines()]
     assert np.mean(found[-5:]) < 0.7 * np.mean(found[:5])
+
+
+@pytest.mark.parametrize(("recalling", "expected"), [(None, "layers 0 and 1"), (2, "layers 0, 1 and 2")])
+def test_the_card_names_all_that_were_shown(recalling: int | None, expected: str, tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "num_layers": 3, "intermediate_size": 64, "num_heads": 2}
+    recipe = guided(model=shape, guidance={"recalling_layer": recalling}, max_steps=1)
+    pretrain(recipe, out_dir=tmp_path / "run")
+    export(recipe, run_dir=tmp_path / "run", out_dir=tmp_path / "out")
+    assert f"Head 0 of {expected}, counted from 0, was shown" in (tmp_path / "out/README.md").read_text()
 
 
 def test_batches_of_a_step_count_by_their_targets(tmp_path: Path) -> None:
