@@ -136,10 +136,9 @@ def _went_on(earlier: Sequence[Mapping[str, Any]]) -> str:
 def _guided(guidance: Mapping[str, Any] | None) -> str:
     if guidance is None:
         return ""
-    layers = [str(layer) for layer in sorted({*Guidance.model_validate(guidance).layers})]
-    named = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(layers[:-1])} and {layers[-1]}"
+    layers = ", ".join(str(layer) for layer in sorted({*Guidance.model_validate(guidance).layers}))
     shown = "was shown where the cells of synthetic outputs come from"
-    return f" Head {guidance['head']} of {named}, counted from 0, {shown}."
+    return f" Head {guidance['head']} of layers {layers}, counted from 0, {shown}."
 
 
 def _card(facts: Mapping[str, Any], report: Report, *, notes: str) -> str:

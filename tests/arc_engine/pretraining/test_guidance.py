@@ -169,7 +169,7 @@ def test_heads_learn_to_look_there(tmp_path: Path) -> None:
     assert np.mean(found[-5:]) < 0.7 * np.mean(found[:5])
 
 
-@pytest.mark.parametrize(("recalling", "expected"), [(None, "layers 0 and 1"), (2, "layers 0, 1 and 2")])
+@pytest.mark.parametrize(("recalling", "expected"), [(None, "layers 0, 1"), (2, "layers 0, 1, 2")])
 def test_the_card_names_all_that_were_shown(recalling: int | None, expected: str, tmp_path: Path) -> None:
     shape = {"hidden_size": 32, "num_layers": 3, "intermediate_size": 64, "num_heads": 2}
     recipe = guided(model=shape, guidance={"recalling_layer": recalling}, max_steps=1)
