@@ -4,9 +4,9 @@
 
 All 400 evaluation tasks of ARC-AGI-1 and 120 of ARC-AGI-2 under one seed, a fixed subset of 100 of the former under two
 more, and synthetic tasks, both of families that the model was trained on and of others. Every task counts: one whose
-prompt does not fit the model's context is wrong. For reporting only: defaults are chosen on tasks of the training
-split. Writes `benchmarks/results/quality.json`, from which `python -m benchmarks.tables` makes the tables of
-docs/benchmarks.md.
+prompt does not fit the model's context, even after pairs were left out, is wrong. For reporting only: defaults are
+chosen on tasks of the training split. Writes `benchmarks/results/quality.json`, from which `python -m
+benchmarks.tables` makes the tables of docs/benchmarks.md.
 
 The shortest tasks come first. The results are written after every task, and say how many answers there will be.
 Interrupted, the same command goes on, for as many tasks as are asked for, on another machine too: what the results hold
