@@ -74,6 +74,7 @@ bench-pretraining: setup ## Train small base models, a variant of the recipe eac
 
 bench-quality: setup ## Measure how many evaluation tasks the bundled model answers, adapted and not (a night)
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.quality_median
 
 bench-sampling: setup ## Measure samplers, selection methods and backends on real tasks (hours)
 	$(BIN)/python -m benchmarks.sampling

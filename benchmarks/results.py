@@ -14,6 +14,7 @@ OVERHEAD: Final = RESULTS / "overhead.json"
 PIPELINE: Final = RESULTS / "pipeline.json"
 GROWTH: Final = RESULTS / "growth.json"
 QUALITY: Final = RESULTS / "quality.json"
+QUALITY_MEDIAN: Final = RESULTS / "quality-median.json"
 ONE_SKILL: Final = RESULTS / "one-skill.json"
 PRETRAINING: Final = RESULTS / "pretraining.json"
 

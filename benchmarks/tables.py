@@ -34,6 +34,7 @@ from benchmarks.results import (
     PIPELINE,
     PRETRAINING,
     QUALITY,
+    QUALITY_MEDIAN,
     SAMPLING,
     read,
 )
@@ -48,6 +49,7 @@ BENCHMARKS: Final[Mapping[Path, Mapping[str, Part]]] = {
     PIPELINE: pipeline_tables.PARTS,
     GROWTH: growth_tables.PARTS,
     QUALITY: quality_tables.PARTS,
+    QUALITY_MEDIAN: quality_tables.MEDIAN_PARTS,
     PRETRAINING: pretraining_tables.PARTS,
     ONE_SKILL: pretraining_tables.ONE_SKILL_PARTS,
 }

@@ -7,11 +7,11 @@ import pytest
 from arc_engine.errors import TaskTooLong
 from arc_engine.pretraining.families import FAMILIES
 from arc_engine.tasks import parse_task
-from benchmarks import quality, quality_task
+from benchmarks import quality, quality_median, quality_task
 from benchmarks.quality import SUBSET, of_subset, planned_tasks, quality_arguments
 from benchmarks.quality_summary import figures, rows
 from benchmarks.quality_synthetic import synthetic_tasks, unseen_families
-from benchmarks.quality_tables import PARTS
+from benchmarks.quality_tables import MEDIAN_PARTS, PARTS
 from benchmarks.quality_task import Asked, measure
 from benchmarks.sampling_plan import SELECTORS, Plan
 from tests.benchmarks.test_sampling_task import TASK
@@ -107,6 +107,27 @@ def test_results_of_the_same_weights_and_settings_are_gone_on_with(tiny_base, tm
     assert run("--tasks", "1")["tasks"] == second["tasks"], "what is not asked for again stays"
     [record] = run("--tasks", "1", "--steps", "2")["tasks"]
     assert record["cpu"] != "Abacus"
+
+
+def test_tasks_of_middling_length_are_measured_one_by_one(plan, tmp_path, monkeypatch):
+    inputs = [{**TASK, "test": [{"input": [[colour, 9]], "output": [[9, colour]]}]} for colour in range(5)]
+    asked = [Asked("ours", str(number), task, plan) for number, task in enumerate(inputs)]
+    monkeypatch.setattr(quality_median, "planned_tasks", lambda _: iter(asked))
+    monkeypatch.setattr("sys.argv", ["quality_median", "--tasks", "3", "--out", str(tmp_path / "median.json")])
+    quality_median.main()
+    measured = json.loads((tmp_path / "median.json").read_text())
+    assert [row["task_id"] for row in measured["rows"]] == ["1", "2", "3"]
+    for row in measured["rows"]:
+        assert 0 < row["adapt_s"] < row["adapted_s"]
+    figures = measured["figures"]
+    assert figures["median_task_s"] <= figures["longest_task_s"] == max(row["adapted_s"] for row in measured["rows"])
+    assert "The 3 tasks of middling length, one at a time: " in MEDIAN_PARTS["quality-median"](measured)
+
+
+@pytest.mark.fast
+def test_the_middle_is_around_the_median():
+    assert quality_median.middle(range(400), num_tasks=11) == range(194, 205)
+    assert quality_median.middle(range(3), num_tasks=11) == range(3)
 
 
 def test_the_subset_is_not_asked_what_all_tasks_were_asked_under_the_same_seed():
