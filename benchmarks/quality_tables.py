@@ -60,7 +60,8 @@ def _median(measured: Results) -> str:
     found = measured["figures"]
     seconds = {name: f"{value:.0f} s" for name, value in found.items() if name.endswith("_s")}
     return (
-        f"`{measured['command']}`, {measured['date']}. The {found['num_tasks']} tasks of middling length, one at a time: "
+        f"`{measured['command']}`, {measured['date']}. "
+        f"The {found['num_tasks']} tasks of middling length, one at a time: "
         f"{seconds['median_task_s']} per median task adapted, {seconds['median_adapt_s']} of which are the training, "
         f"{seconds['longest_task_s']} at most; {seconds['median_base_s']} without adaptation. "
         f"{hardware(measured['machine'])}. {packages(measured['versions'])}.\n"
