@@ -2,9 +2,9 @@
 
     python -m benchmarks.quality_median
 
-`benchmarks.quality` measures tasks beside each other, one thread each, where the same job takes longer. Here the evaluation
-tasks of ARC-AGI-1 in the middle of the order of length are asked one after the other by the same settings, with as many
-threads as torch takes. Nothing else may run. Writes `benchmarks/results/quality-median.json`.
+`benchmarks.quality` measures tasks beside each other, one thread each, where the same job takes longer. Here the
+evaluation tasks of ARC-AGI-1 in the middle of the order of length are asked one after the other by the same settings,
+with as many threads as torch takes. Nothing else may run. Writes `benchmarks/results/quality-median.json`.
 """
 
 import argparse
