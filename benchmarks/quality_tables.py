@@ -1,4 +1,4 @@
-"""The parts of docs/benchmarks.md that `benchmarks.quality` measures."""
+"""The parts of docs/benchmarks.md that `benchmarks.quality` and `benchmarks.quality_median` measure."""
 
 from collections import Counter
 from typing import Final
